@@ -1,0 +1,1 @@
+//! An emulator of Azure Key Vault and Managed HSM on one machine.

@@ -1,0 +1,246 @@
+//! The configuration: what the TOML file, the environment or `pReserved` said, as plain data.
+//!
+//! Everything a forked child could no longer read (files, environment) is read here once, at
+//! C_Initialize, and carried as bytes: certificates, CA files, secrets given as `file:` or `env:`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use zeroize::Zeroizing;
+
+/// A configuration that was found valid. Cloned into a forked child as plain data.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// One token (slot) each, in the order of the file. Never empty.
+    pub tokens: Vec<TokenConfig>,
+    /// Where log lines go, and which.
+    pub log: LogConfig,
+    /// Where the configuration came from, for messages: a path, `environment` or `pReserved`.
+    pub source: String,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Lines at this level and above are written.
+    pub level: log::LevelFilter,
+    /// Where to.
+    pub sink: LogSink,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    /// Standard error.
+    Stderr,
+    /// Appended to this file, one write per line.
+    File(PathBuf),
+    /// syslog(3)'s local socket, facility `user`.
+    Syslog,
+}
+
+/// `[[token]]`: one vault or one Managed HSM.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// CK_SLOT_ID: the position in the file, unless `slot` is given. Unique.
+    pub slot: u64,
+    /// Token label, 1…32 bytes of UTF-8, unique; default: the first label of the host name.
+    pub label: String,
+    /// Token serial number, 1…16 printable ASCII characters; default: 16 hex digits of
+    /// SHA-256(service host name in lower case).
+    pub serial: String,
+    /// Scheme, host and port of the service. Always https.
+    pub endpoint: Endpoint,
+    /// Connect here instead of asking DNS for the endpoint's host; SNI and Host header stay.
+    pub address: Option<SocketAddr>,
+    /// PEM of the roots trusted instead of the system's, already read.
+    pub ca: Option<Vec<u8>>,
+    /// HTTP proxy, explicit only (`http://host:port`).
+    pub proxy: Option<String>,
+    /// `api-version` sent with each request, "7.4" by default.
+    pub api_version: String,
+    /// How to authenticate.
+    pub credential: CredentialConfig,
+    /// Entra authority host (`https://login.microsoftonline.com`), from the endpoint's suffix
+    /// unless given.
+    pub authority: String,
+    /// Tenant; None = from the service's challenge (only the tenant is taken from there).
+    pub tenant: Option<String>,
+    /// OAuth2 scope, e.g. `https://vault.azure.net/.default`, from the endpoint's suffix unless
+    /// given.
+    pub scope: String,
+    /// When given: the only keys this token shows, and no list permission is needed.
+    pub keys: Option<Vec<KeyName>>,
+    /// Certificate files (leaf matched to a key by public key, chain certificates following).
+    pub certificates: Vec<PemFile>,
+    /// Directory whose `*.pem`/`*.crt` files are certificates too, and where
+    /// C_CreateObject(CKO_CERTIFICATE, CKA_TOKEN true) stores them.
+    pub certificate_dir: Option<PathBuf>,
+    /// Which versions of a key are objects.
+    pub versions: Versions,
+    /// Who must log in, if anybody.
+    pub login: Login,
+    /// C_DestroyObject may soft-delete keys. Default false.
+    pub allow_delete: bool,
+    /// `C_GenerateKeyPair` on an existing name makes a new version instead of being refused.
+    pub generate_new_version: bool,
+    /// What to do when the wanted name is in the deleted state.
+    pub on_deleted_name: OnDeletedName,
+    /// Create `-HSM` key types (vault: needs Premium; a Managed HSM knows nothing else).
+    pub hsm_protection: bool,
+    /// Tags put on every key created here, beside ours.
+    pub tags: Vec<(String, String)>,
+    /// Offer RSA PKCS#1 v1.5 decryption (padding-oracle surface). Default true.
+    pub rsa_pkcs1_decrypt: bool,
+    /// The service has RSNULL (raw PKCS#1 v1.5 signing). Default: vault true, Managed HSM false.
+    pub rsnull: bool,
+    /// Largest AES-GCM / AES-KW payload sent, bytes.
+    pub max_aes_payload: usize,
+    /// Deadline of one request including its retries. Default 10 s.
+    pub timeout: Duration,
+    /// TCP + TLS connect limit. Default 3 s.
+    pub connect_timeout: Duration,
+    /// Deadline of one whole open search (listing and fetching public parts). Default 60 s.
+    pub find_timeout: Duration,
+    /// Requests of one open search in flight at once. Default 32.
+    pub find_width: usize,
+    /// Requests per second an open search may send; 0 = unpaced. Default 200.
+    pub find_rate: u32,
+    /// How long a listing or key is served without asking again. Default 60 s.
+    pub cache_ttl: Duration,
+    /// Most lanes (connections) of this token. Default 128.
+    pub max_connections: usize,
+}
+
+/// Where a token's service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name in lower case, without port.
+    pub host: String,
+    /// Port, 443 unless the URL names one.
+    pub port: u16,
+    /// Which of the two services answers there (from the suffix, or `service = …`).
+    pub service: Service,
+}
+
+/// The two services behind one API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// Azure Key Vault (Standard or Premium).
+    Vault,
+    /// Azure Managed HSM.
+    ManagedHsm,
+}
+
+/// A key named in the configuration: `"name"` or `"name/version"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyName {
+    /// `^[0-9a-zA-Z-]{1,127}$`
+    pub name: String,
+    /// 32 hex digits; None = current.
+    pub version: Option<String>,
+}
+
+/// A PEM file, read at C_Initialize.
+#[derive(Clone, Debug)]
+pub struct PemFile {
+    /// Its path, for messages.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub pem: Vec<u8>,
+}
+
+/// Which versions of a key are objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// The current one (or the pinned one, or the one a configured certificate belongs to).
+    Current,
+    /// Every enabled one; older ones are labelled `name@version`.
+    Enabled,
+}
+
+/// Who must log in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// Nobody: CKF_LOGIN_REQUIRED is clear and any PIN is accepted.
+    None,
+    /// The PIN is the Entra client secret, or `client-id:secret`.
+    ClientSecret,
+    /// The PIN is checked against this PHC string (Argon2).
+    Pin(String),
+}
+
+/// What C_GenerateKeyPair does when its name is in the deleted state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDeletedName {
+    /// Refuse with a sentence.
+    Refuse,
+    /// Recover the deleted key first (then the name exists).
+    Recover,
+    /// Purge it first.
+    Purge,
+}
+
+/// How to authenticate. Secrets are wiped when dropped and never printed.
+#[derive(Clone)]
+pub enum CredentialConfig {
+    /// Picked from the environment read at C_Initialize, never a program.
+    ManagedIdentity {
+        /// Which user-assigned identity, None = system-assigned.
+        identity: Option<UserAssigned>,
+    },
+    /// A federated token file exchanged for an Entra token.
+    WorkloadIdentity {
+        /// Application id.
+        client_id: String,
+        /// The file with the federated token, read anew for each token request.
+        token_file: PathBuf,
+    },
+    /// client_credentials with a secret.
+    ClientSecret {
+        /// Application id.
+        client_id: String,
+        /// Where the secret is.
+        secret: SecretSource,
+    },
+    /// client_credentials with a certificate: a JWT assertion that we sign.
+    ClientCertificate {
+        /// Application id.
+        client_id: String,
+        /// PEM with certificate and private key, already read.
+        pem: SecretSource,
+        /// Send `x5c` (subject name + issuer authentication).
+        send_chain: bool,
+    },
+    /// `az account get-access-token`, only when the configuration names it.
+    AzureCli,
+    /// No credential yet: the login supplies it (`login = "client-secret"`).
+    FromLogin {
+        /// Application id if the PIN holds the secret only.
+        client_id: Option<String>,
+    },
+}
+
+/// A user-assigned managed identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserAssigned {
+    /// By application (client) id.
+    ClientId(String),
+    /// By principal (object) id.
+    ObjectId(String),
+    /// By ARM resource id.
+    ResourceId(String),
+}
+
+/// A secret and where it came from, so that a rotated file is picked up.
+#[derive(Clone)]
+pub enum SecretSource {
+    /// Its value (inline or `env:NAME`), read at C_Initialize.
+    Value(Zeroizing<Vec<u8>>),
+    /// `file:PATH`: read anew when possible, else the copy made at C_Initialize.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its contents at C_Initialize (a trailing newline removed).
+        copy: Zeroizing<Vec<u8>>,
+    },
+}

@@ -1,0 +1,4 @@
+//! PKCS#11 provider for Azure Key Vault and Azure Managed HSM.
+
+pub mod config;
+pub mod error;

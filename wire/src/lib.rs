@@ -1,0 +1,1 @@
+//! The REST contract of Azure Key Vault and Managed HSM as serde types.
