@@ -159,7 +159,7 @@ pub enum Versions {
 }
 
 /// Who must log in.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// Nobody: CKF_LOGIN_REQUIRED is clear and any PIN is accepted.
     None,
@@ -243,4 +243,17 @@ pub enum SecretSource {
         /// Its contents at C_Initialize (a trailing newline removed).
         copy: Zeroizing<Vec<u8>>,
     },
+}
+
+impl std::fmt::Debug for CredentialConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            CredentialConfig::ManagedIdentity { .. } => "ManagedIdentity",
+            CredentialConfig::WorkloadIdentity { .. } => "WorkloadIdentity",
+            CredentialConfig::ClientSecret { .. } => "ClientSecret",
+            CredentialConfig::ClientCertificate { .. } => "ClientCertificate",
+            CredentialConfig::AzureCli => "AzureCli",
+            CredentialConfig::FromLogin { .. } => "FromLogin",
+        })
+    }
 }
