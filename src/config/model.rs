@@ -1,9 +1,6 @@
-//! The configuration: what the TOML file, the environment or `pReserved` said, as plain data.
-//!
-//! Everything a forked child could no longer read (files, environment) is read here once, at
-//! C_Initialize, and carried as bytes: certificates, CA files, secrets given as `file:` or `env:`.
+//! The types of a configuration that was found valid.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -16,6 +13,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where the configuration came from, for messages: a path, `environment` or `pReserved`.
     pub source: String,
+    /// What deserves a log line but is no error; the caller logs it once the log is configured.
+    pub warnings: Vec<String>,
 }
 
 /// `[log]`.
@@ -60,6 +59,9 @@ pub struct TokenConfig {
     pub api_version: String,
     /// How to authenticate.
     pub credential: CredentialConfig,
+    /// Where a managed identity asks for its token; None = the virtual machine's
+    /// `http://169.254.169.254/metadata/identity/oauth2/token`.
+    pub managed_identity: Option<ManagedIdentityEndpoint>,
     /// Entra authority host (`https://login.microsoftonline.com`), from the endpoint's suffix
     /// unless given.
     pub authority: String,
@@ -141,7 +143,7 @@ pub struct KeyName {
 }
 
 /// A PEM file, read at C_Initialize.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PemFile {
     /// Its path, for messages.
     pub path: PathBuf,
@@ -159,7 +161,7 @@ pub enum Versions {
 }
 
 /// Who must log in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// Nobody: CKF_LOGIN_REQUIRED is clear and any PIN is accepted.
     None,
@@ -245,8 +247,31 @@ pub enum SecretSource {
     },
 }
 
-impl std::fmt::Debug for CredentialConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// A token endpoint of App Service, Functions or Container Apps, or a stand-in for the virtual
+/// machine's metadata service, as the environment named it at C_Initialize.
+#[derive(Clone)]
+pub struct ManagedIdentityEndpoint {
+    /// Full URL without query: `IDENTITY_ENDPOINT`, or `AZURE_POD_IDENTITY_AUTHORITY_HOST` with
+    /// `/metadata/identity/oauth2/token`.
+    pub url: String,
+    /// Value of the `X-IDENTITY-HEADER` header (`IDENTITY_HEADER`); None for a metadata service.
+    pub header: Option<Zeroizing<String>>,
+}
+
+impl SecretSource {
+    /// What was read at C_Initialize.
+    pub fn initial(&self) -> &[u8] {
+        match self {
+            SecretSource::Value(value) => value,
+            SecretSource::File { copy, .. } => copy,
+        }
+    }
+}
+
+// Whatever can hold a secret names its kind and nothing else.
+
+impl fmt::Debug for CredentialConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             CredentialConfig::ManagedIdentity { .. } => "ManagedIdentity",
             CredentialConfig::WorkloadIdentity { .. } => "WorkloadIdentity",
@@ -255,5 +280,36 @@ impl std::fmt::Debug for CredentialConfig {
             CredentialConfig::AzureCli => "AzureCli",
             CredentialConfig::FromLogin { .. } => "FromLogin",
         })
+    }
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretSource::Value(_) => f.write_str("Value"),
+            SecretSource::File { path, .. } => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Login::None => "None",
+            Login::ClientSecret => "ClientSecret",
+            Login::Pin(_) => "Pin",
+        })
+    }
+}
+
+impl fmt::Debug for PemFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PemFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ManagedIdentityEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagedIdentityEndpoint").field("url", &self.url).finish_non_exhaustive()
     }
 }
