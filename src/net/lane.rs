@@ -1,0 +1,229 @@
+//! A lane: a runtime without threads and a client, driven by whoever holds it.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::redirect;
+use tokio::runtime::{Builder, Handle, Runtime};
+use zeroize::Zeroizing;
+
+use super::{
+    NetError, Request, Response,
+    message::MAX_BODY,
+    resolver::{LaneResolver, Resolver},
+    tls::Tls,
+};
+use crate::process::SigpipeGuard;
+
+/// A connection idle for longer is not trusted to be alive, and a lane idle for longer is
+/// dropped: below the four minutes after which Azure's load balancers forget a flow.
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What every lane of a token is built from.
+pub(super) struct LanePlan {
+    pub tls: Tls,
+    pub resolver: Arc<Resolver>,
+    pub proxy: Option<reqwest::Proxy>,
+    pub connect_timeout: Duration,
+}
+
+/// A tokio current_thread runtime and a client whose connections live on it. Nothing happens on a
+/// lane unless a caller drives it.
+pub(super) struct Lane {
+    // Before the runtime: the client's connections are tasks of it.
+    client: reqwest::Client,
+    runtime: Runtime,
+    connect_timeout: Duration,
+    last_used: Instant,
+}
+
+impl LanePlan {
+    /// A lane that keeps at most `connections` connections per host.
+    pub fn build(&self, connections: usize) -> Result<Lane, NetError> {
+        let resources = |error: &dyn std::error::Error| NetError::Resources(error.to_string());
+        let tls = self.tls.config()?;
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
+            // The client would take HTTPS_PROXY from the environment otherwise.
+            .no_proxy()
+            .http1_only()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .dns_resolver(Arc::new(LaneResolver(self.resolver.clone())))
+            .pool_max_idle_per_host(connections)
+            .pool_idle_timeout(IDLE_LIMIT)
+            .connect_timeout(self.connect_timeout);
+        let builder = match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        };
+        let client = builder.build().map_err(|error| resources(&error))?;
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| resources(&error))?;
+        Ok(Lane {
+            client,
+            runtime,
+            connect_timeout: self.connect_timeout,
+            last_used: Instant::now(),
+        })
+    }
+}
+
+impl Lane {
+    /// Sends one request and reads its answer, on the calling thread.
+    pub fn send(&mut self, request: &Request, deadline: Instant) -> Result<Response, NetError> {
+        let client = self.client.clone();
+        let sent = exchange(client, request.clone(), deadline, self.connect_timeout);
+        self.drive(sent).and_then(|answer| answer)
+    }
+
+    /// Sends many requests, `width` at a time and at most `rate` each second (0 = unpaced).
+    /// Answers arrive in any order, each with the index of its request. Each request has
+    /// `limit`, all of them `deadline`.
+    pub fn send_all(
+        &mut self,
+        requests: Vec<Request>,
+        pace: Pace,
+        deadline: Instant,
+        mut answered: impl FnMut(usize, Result<Response, NetError>),
+    ) -> Result<(), NetError> {
+        let client = self.client.clone();
+        let connect_timeout = self.connect_timeout;
+        self.drive(async move {
+            let mut flying = tokio::task::JoinSet::new();
+            let mut start = Instant::now();
+            let mut waiting = requests.into_iter().enumerate();
+            loop {
+                while flying.len() < pace.width.max(1) {
+                    let Some((index, request)) = waiting.next() else { break };
+                    let client = client.clone();
+                    let at = start;
+                    start = at.max(Instant::now()) + pace.interval();
+                    flying.spawn(async move {
+                        tokio::time::sleep_until(at.into()).await;
+                        let until = deadline.min(Instant::now() + pace.limit);
+                        (index, exchange(client, request, until, connect_timeout).await)
+                    });
+                }
+                match flying.join_next().await {
+                    Some(Ok((index, answer))) => answered(index, answer),
+                    // A task that panicked has no index; its caller misses the answer and asks
+                    // again, which is what happens to a lost one too.
+                    Some(Err(_)) => {}
+                    None => return,
+                }
+            }
+        })
+    }
+
+    /// Idle for longer than [`IDLE_LIMIT`].
+    pub fn stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_used) > IDLE_LIMIT
+    }
+
+    /// Runs `future` on this thread with SIGPIPE kept away from the host.
+    fn drive<F: Future>(&mut self, future: F) -> Result<F::Output, NetError> {
+        usable_thread()?;
+        let _guard = SigpipeGuard::new();
+        let output = self.runtime.block_on(async {
+            // One turn of the runtime before the request: a connection that the server closed
+            // while nobody drove this lane is seen now, and replaced, instead of written to.
+            tokio::task::yield_now().await;
+            future.await
+        });
+        self.last_used = Instant::now();
+        Ok(output)
+    }
+}
+
+/// How fast many requests go out.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Requests in flight at once, at least 1.
+    pub width: usize,
+    /// Requests started in a second, 0 = as fast as they go.
+    pub rate: u32,
+    /// Time for one request.
+    pub limit: Duration,
+}
+
+impl Pace {
+    fn interval(&self) -> Duration {
+        match self.rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs(1) / rate,
+        }
+    }
+}
+
+/// Refuses where tokio would panic: in an exit handler of a thread whose thread-locals are gone,
+/// and on a thread that a runtime of the host's is driving.
+fn usable_thread() -> Result<(), NetError> {
+    match Handle::try_current() {
+        Ok(_) => Err(NetError::InsideRuntime),
+        Err(error) if error.is_thread_local_destroyed() => Err(NetError::ThreadEnding),
+        Err(_) => Ok(()),
+    }
+}
+
+async fn exchange(
+    client: reqwest::Client,
+    request: Request,
+    deadline: Instant,
+    connect_timeout: Duration,
+) -> Result<Response, NetError> {
+    let failed = |error| NetError::from_client(error, connect_timeout);
+    let whole = async {
+        let mut outgoing = reqwest::Request::new(request.method, request.url);
+        *outgoing.headers_mut() = request.headers;
+        *outgoing.body_mut() = request.body.map(reqwest::Body::from);
+        let mut answer = client.execute(outgoing).await.map_err(failed)?;
+        let announced = answer.content_length().unwrap_or(0);
+        let mut body = Body::with_room(usize::try_from(announced).unwrap_or(usize::MAX))?;
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            body.push(&chunk)?;
+        }
+        Ok(Response {
+            status: answer.status().as_u16(),
+            headers: std::mem::take(answer.headers_mut()),
+            body: body.0,
+        })
+    };
+    match tokio::time::timeout_at(deadline.into(), whole).await {
+        Ok(answer) => answer,
+        Err(_) => Err(NetError::Timeout),
+    }
+}
+
+/// A body that leaves no copy behind when it grows.
+struct Body(Zeroizing<Vec<u8>>);
+
+impl Body {
+    fn with_room(announced: usize) -> Result<Self, NetError> {
+        match announced {
+            0..=MAX_BODY => Ok(Body(Zeroizing::new(Vec::with_capacity(announced)))),
+            _ => Err(NetError::TooLong),
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), NetError> {
+        let needed = self.0.len() + chunk.len();
+        if needed > MAX_BODY {
+            return Err(NetError::TooLong);
+        }
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity((2 * needed).min(MAX_BODY)));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(chunk);
+        Ok(())
+    }
+}

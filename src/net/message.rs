@@ -1,0 +1,188 @@
+//! What goes over a lane: a request, an answer, or the reason there is none.
+
+use std::{fmt, io, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use zeroize::Zeroizing;
+
+/// Answers longer than this are refused, bytes. A full page of keys is about 20 kB, a certificate
+/// with its policy 5 kB.
+pub const MAX_BODY: usize = 4 << 20;
+
+/// One HTTP request. Cloning shares the body, so that a repeat costs nothing.
+#[derive(Clone)]
+pub struct Request {
+    /// The HTTP method.
+    pub method: Method,
+    /// Absolute URL. Plain `http` is for the link-local identity endpoints only.
+    pub url: Url,
+    /// Headers, complete but for Host, Content-Length and Accept.
+    pub headers: HeaderMap,
+    /// The body; see [`Request::with_body`].
+    pub body: Option<Bytes>,
+}
+
+impl Request {
+    /// A request without headers and body.
+    pub fn new(method: Method, url: Url) -> Self {
+        Request { method, url, headers: HeaderMap::new(), body: None }
+    }
+
+    /// Adds or replaces a header.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Sets the body. Its bytes are wiped when the last clone of the request is gone; what the
+    /// TLS layer copies from them is not ours to wipe.
+    pub fn with_body(mut self, body: Zeroizing<Vec<u8>>) -> Self {
+        self.body = Some(Bytes::from_owner(body));
+        self
+    }
+}
+
+impl fmt::Debug for Request {
+    /// Method, host and path: queries, headers and bodies may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.host_str().unwrap_or_default();
+        write!(f, "{} {host}{}", self.method, self.url.path())
+    }
+}
+
+/// An HTTP answer, read to its end.
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body, at most [`MAX_BODY`] bytes, wiped on drop.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Response {
+    /// A header as text; None when absent or not visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {} ({} bytes)", self.status, self.body.len())
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetError {
+    /// All `max_connections` lanes were in use until the deadline. Not sent.
+    Busy,
+    /// No connection: name resolution, TCP or TLS. Not sent.
+    Connect(String),
+    /// The peer's certificate was refused. Not sent.
+    Untrusted(String),
+    /// The deadline passed. It may have been sent.
+    Timeout,
+    /// The connection broke after the request was on its way. It may have been carried out.
+    Lost(String),
+    /// The answer was longer than [`MAX_BODY`]. It was carried out.
+    TooLong,
+    /// This process may not open what a lane needs (descriptors, memory). Not sent.
+    Resources(String),
+    /// The calling thread is ending (an exit handler): its runtime is gone. Not sent.
+    ThreadEnding,
+    /// The calling thread is inside an asynchronous runtime, where waiting is forbidden. Not sent.
+    InsideRuntime,
+}
+
+impl NetError {
+    /// The request certainly never reached the service.
+    pub fn unsent(&self) -> bool {
+        match self {
+            NetError::Busy
+            | NetError::Connect(_)
+            | NetError::Untrusted(_)
+            | NetError::Resources(_)
+            | NetError::ThreadEnding
+            | NetError::InsideRuntime => true,
+            NetError::Timeout | NetError::Lost(_) | NetError::TooLong => false,
+        }
+    }
+
+    /// Another attempt may succeed within the same deadline.
+    pub fn transient(&self) -> bool {
+        matches!(self, NetError::Connect(_) | NetError::Lost(_))
+    }
+
+    /// Sorts an error of the HTTP client.
+    pub(super) fn from_client(error: reqwest::Error, connect_timeout: Duration) -> Self {
+        let error = error.without_url();
+        if let Some(reason) = refused_certificate(&error) {
+            return NetError::Untrusted(reason);
+        }
+        if error.is_connect() && error.is_timeout() {
+            return NetError::Connect(format!("no connection within {connect_timeout:?}"));
+        }
+        let reason = chain(&error);
+        match error.is_connect() || error.is_builder() {
+            true => NetError::Connect(reason),
+            false => NetError::Lost(reason),
+        }
+    }
+}
+
+impl fmt::Display for NetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetError::Busy => f.write_str("all connections were in use until the deadline"),
+            NetError::Connect(reason) => write!(f, "no connection: {reason}"),
+            NetError::Untrusted(reason) => {
+                write!(f, "the server's certificate is not trusted: {reason}")
+            }
+            NetError::Timeout => f.write_str("no answer within the deadline"),
+            NetError::Lost(reason) => write!(f, "the connection broke: {reason}"),
+            NetError::TooLong => write!(f, "the answer is longer than {MAX_BODY} bytes"),
+            NetError::Resources(reason) => write!(f, "cannot open a connection: {reason}"),
+            NetError::ThreadEnding => f.write_str("the calling thread is ending"),
+            NetError::InsideRuntime => {
+                f.write_str("called from inside an asynchronous runtime's thread")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NetError {}
+
+/// The verifier's reason, when it was a certificate that ended the handshake.
+fn refused_certificate(error: &reqwest::Error) -> Option<String> {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let tls = inner.downcast_ref::<rustls::Error>().or_else(|| {
+            inner.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()
+        });
+        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+            return Some(reason.to_string());
+        }
+        source = inner.source();
+    }
+    None
+}
+
+/// The error and its causes in one line, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let cause = inner.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = inner.source();
+    }
+    text
+}

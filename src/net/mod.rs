@@ -1,0 +1,212 @@
+//! ROOM 5: HTTPS, and the only place that waits for a future.
+//!
+//! A token's [`Net`] is a pool of lanes, last in first out. A lane is a tokio current_thread
+//! runtime and a client with one connection. A caller takes a lane, drives its request on its own
+//! thread and puts the lane back; no thread is ever started, and callers share nothing while they
+//! wait. After a fork the child forgets (never drops) its parent's `Net` and makes its own.
+
+mod dns;
+mod lane;
+mod message;
+mod resolver;
+mod surroundings;
+mod tls;
+
+use std::{
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use cryptoki_sys::CKR_GENERAL_ERROR;
+
+pub use self::{
+    lane::Pace,
+    message::{MAX_BODY, NetError, Request, Response},
+    surroundings::{IdentityEndpoint, Surroundings},
+};
+use self::{
+    lane::{Lane, LanePlan},
+    resolver::Resolver,
+    tls::Tls,
+};
+use crate::{
+    config::TokenConfig,
+    error::{Error, Result},
+};
+
+/// One token's way to the network. Cheap to clone; clones share the lanes.
+#[derive(Clone)]
+pub struct Net {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    plan: LanePlan,
+    max_lanes: usize,
+    pool: Mutex<Pool>,
+    /// Told when a lane came back or was given up.
+    freed: Condvar,
+    /// The lane of open searches, with as many connections as those are wide; it does not count
+    /// as one of `max_lanes`. A second search at the same time builds its own.
+    wide: Mutex<Option<Lane>>,
+}
+
+struct Pool {
+    /// The one used last is at the end and taken first, so that the others can grow stale.
+    idle: Vec<Lane>,
+    /// Idle and taken.
+    existing: usize,
+}
+
+impl Net {
+    /// Makes no request and opens no descriptor.
+    ///
+    /// # Errors
+    /// CKR_GENERAL_ERROR for a CA file without certificates or an unusable proxy URL.
+    pub fn new(config: &TokenConfig, surroundings: Arc<Surroundings>) -> Result<Self> {
+        let plan = LanePlan {
+            resolver: Arc::new(Resolver::new(
+                &surroundings,
+                config.address.map(|address| (config.endpoint.host.clone(), address)),
+                config.connect_timeout,
+            )),
+            tls: Tls::new(config.ca.as_deref(), surroundings)?,
+            proxy: config.proxy.as_deref().map(explicit_proxy).transpose()?,
+            connect_timeout: config.connect_timeout,
+        };
+        let pool = Mutex::new(Pool { idle: Vec::new(), existing: 0 });
+        let inner = Inner {
+            plan,
+            max_lanes: config.max_connections.max(1),
+            pool,
+            freed: Condvar::new(),
+            wide: Mutex::new(None),
+        };
+        Ok(Net { inner: Arc::new(inner) })
+    }
+
+    /// Sends one request and waits for its whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// [`NetError`]; nothing is repeated here.
+    pub fn send(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> std::result::Result<Response, NetError> {
+        let mut taken = self.take(deadline)?;
+        let answer = taken.lane()?.send(request, deadline);
+        match answer {
+            // A connection in an unknown state goes with its lane, so that its socket is closed
+            // now and not whenever the lane is driven again.
+            Err(NetError::Timeout | NetError::TooLong) => drop(taken),
+            _ => taken.give_back(),
+        }
+        answer
+    }
+
+    /// Sends many requests from one wide lane; `answered` gets each index with its answer, in the
+    /// order of arrival. A request whose index never comes was not answered.
+    ///
+    /// # Errors
+    /// [`NetError`] when the lane itself could not be had or driven.
+    pub fn send_all(
+        &self,
+        requests: Vec<Request>,
+        pace: Pace,
+        deadline: Instant,
+        answered: impl FnMut(usize, std::result::Result<Response, NetError>),
+    ) -> std::result::Result<(), NetError> {
+        let kept = locked(&self.inner.wide).take().filter(|lane| !lane.stale(Instant::now()));
+        let mut lane = match kept {
+            Some(lane) => lane,
+            None => self.inner.plan.build(pace.width)?,
+        };
+        lane.send_all(requests, pace, deadline, answered)?;
+        let replaced = locked(&self.inner.wide).replace(lane);
+        drop(replaced);
+        Ok(())
+    }
+
+    fn take(&self, deadline: Instant) -> std::result::Result<Taken<'_>, NetError> {
+        let inner = &*self.inner;
+        let mut pool = locked(&inner.pool);
+        loop {
+            let now = Instant::now();
+            let stale = pool.idle.iter().take_while(|lane| lane.stale(now)).count();
+            let dropped: Vec<Lane> = pool.idle.drain(..stale).collect();
+            pool.existing -= dropped.len();
+            if let Some(lane) = pool.idle.pop() {
+                drop(pool);
+                drop(dropped);
+                return Ok(Taken { inner, lane: Some(lane) });
+            }
+            if pool.existing < inner.max_lanes {
+                pool.existing += 1;
+                drop(pool);
+                drop(dropped);
+                // From here on `Taken` keeps the count right, should building fail.
+                return Ok(Taken { inner, lane: None });
+            }
+            let Some(left) = deadline.checked_duration_since(now).filter(|left| !left.is_zero())
+            else {
+                return Err(NetError::Busy);
+            };
+            pool = inner.freed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").finish_non_exhaustive()
+    }
+}
+
+/// A place in the pool, with its lane once it is built. Dropped with the lane unless given back.
+struct Taken<'a> {
+    inner: &'a Inner,
+    lane: Option<Lane>,
+}
+
+impl Taken<'_> {
+    fn lane(&mut self) -> std::result::Result<&mut Lane, NetError> {
+        if self.lane.is_none() {
+            self.lane = Some(self.inner.plan.build(1)?);
+        }
+        self.lane.as_mut().ok_or(NetError::Busy)
+    }
+
+    fn give_back(mut self) {
+        if let Some(lane) = self.lane.take() {
+            let mut pool = locked(&self.inner.pool);
+            pool.idle.push(lane);
+            // `drop` below takes one off for a lane that is gone; this one is not.
+            pool.existing += 1;
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        drop(self.lane.take());
+        locked(&self.inner.pool).existing -= 1;
+        self.inner.freed.notify_one();
+    }
+}
+
+/// A panic elsewhere leaves the pool as it was between two statements, each of which keeps it
+/// whole: poison means nothing here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The identity endpoints of a machine are link-local or loopback: no proxy can reach them.
+fn explicit_proxy(url: &str) -> Result<reqwest::Proxy> {
+    let proxy = reqwest::Proxy::all(url).map_err(|error| {
+        let error = error.without_url();
+        Error::new(CKR_GENERAL_ERROR, format!("proxy = {url:?} is no usable URL: {error}"))
+    })?;
+    Ok(proxy.no_proxy(reqwest::NoProxy::from_string("169.254.169.254,localhost,127.0.0.1,::1")))
+}
