@@ -1,6 +1,7 @@
 //! PKCS#11 provider for Azure Key Vault and Azure Managed HSM.
 
 pub mod config;
+pub mod crypto;
 pub mod error;
 pub mod net;
 pub mod process;
