@@ -1,0 +1,505 @@
+//! Every key of the configuration, once: the reader, its error texts and docs/configuration.md
+//! iterate these tables.
+
+use super::rules::{self, Rule};
+
+/// One key.
+pub struct Key {
+    /// Its name in TOML. A token's key is `AKV_PKCS11_` + this in capitals in the environment.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What holds when it is not given.
+    pub absent: Absent,
+    /// A value as one would write it in TOML, other than the default.
+    pub example: &'static str,
+    /// One or two sentences for the documentation.
+    pub meaning: &'static str,
+}
+
+/// What a value may be.
+pub enum Kind {
+    /// A string that keeps the rule.
+    Text(Rule),
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
+    /// An integer in this range, ends included.
+    Integer(i64, i64),
+    /// A string like `"10s"` or `"1500ms"`, in this range of milliseconds, ends included.
+    Duration(u64, u64),
+    /// A file or directory; relative ones start at the configuration's folder.
+    Path,
+    /// `"env:NAME"`, `"file:PATH"` or the secret itself. Never printed.
+    Secret,
+    /// An array of strings, each of which keeps the rule.
+    Texts(Rule),
+    /// An array of files.
+    Paths,
+    /// A table of strings.
+    Strings,
+    /// A `type` of [`CREDENTIALS`], or a table with `type` and that type's keys.
+    Credential,
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// An array of tables with these keys.
+    Tables(&'static [Key]),
+}
+
+/// What holds when a key is not given.
+pub enum Absent {
+    /// It must be given.
+    Required,
+    /// This TOML value.
+    Is(&'static str),
+    /// What these words say.
+    Means(&'static str),
+    /// The value of this environment variable; required where that is not set either.
+    Env(&'static str),
+    /// As `Env`, and nothing where that is not set either.
+    EnvIfSet(&'static str),
+    /// The contents of the file that this environment variable names; required.
+    EnvFile(&'static str),
+}
+
+use Absent::{Env, EnvFile, EnvIfSet, Is, Means, Required};
+use Kind::{Credential, Duration, Flag, Integer, OneOf, Path, Paths, Secret, Strings, Text, Texts};
+
+/// `api-version` values this module knows how to speak.
+pub const API_VERSIONS: &[&str] = &["7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"];
+
+/// The top level of the file.
+pub static ROOT: &[Key] = &[
+    Key {
+        name: "log",
+        kind: Kind::Table(LOG),
+        absent: Means("the defaults of `[log]`"),
+        example: r#"{ level = "info" }"#,
+        meaning: "Where log lines go, and which.",
+    },
+    Key {
+        name: "token",
+        kind: Kind::Tables(TOKEN),
+        absent: Required,
+        example: r#"[{ endpoint = "https://contoso.vault.azure.net" }]"#,
+        meaning: "One `[[token]]` per vault or Managed HSM: a slot with a token in it.",
+    },
+];
+
+/// `[log]`.
+pub static LOG: &[Key] = &[
+    Key {
+        name: "level",
+        kind: OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
+        absent: Is(r#""error""#),
+        example: r#""info""#,
+        meaning: "Lines of this level and above are written: `error` faults, `warn` what is about \
+                  to become one, `info` refusals and key life, `debug` each request, `trace` each \
+                  call. No level shows a secret.",
+    },
+    Key {
+        name: "sink",
+        kind: Text(rules::sink),
+        absent: Is(r#""stderr""#),
+        example: r#""file:/var/log/akv-pkcs11.log""#,
+        meaning: "`stderr`, `syslog` (local socket, facility user) or `file:PATH` (appended to, \
+                  one write per line, so that log rotation by rename works).",
+    },
+];
+
+/// `[[token]]`.
+pub static TOKEN: &[Key] = &[
+    Key {
+        name: "endpoint",
+        kind: Text(rules::text),
+        absent: Required,
+        example: r#""https://contoso.vault.azure.net""#,
+        meaning: "URL of the vault or Managed HSM: `https`, a host, perhaps a port, nothing more.",
+    },
+    Key {
+        name: "label",
+        kind: Text(rules::label),
+        absent: Means("the first label of the endpoint's host name"),
+        example: r#""Web servers""#,
+        meaning: "Token label, at most 32 bytes of UTF-8; no two tokens share one.",
+    },
+    Key {
+        name: "slot",
+        kind: Integer(0, 0xffff_fffe),
+        absent: Means("the token's position in the file, from 0"),
+        example: "17",
+        meaning: "Slot id; no two tokens share one.",
+    },
+    Key {
+        name: "serial",
+        kind: Text(rules::serial),
+        absent: Means("16 hex digits of the SHA-256 of the host name"),
+        example: r#""2026-0001""#,
+        meaning: "Token serial number, at most 16 printable ASCII characters.",
+    },
+    Key {
+        name: "service",
+        kind: OneOf(&["vault", "managed-hsm"]),
+        absent: Means("from the endpoint's suffix (table below)"),
+        example: r#""vault""#,
+        meaning: "Which service answers at the endpoint. Required where the suffix is not in the \
+                  table, and may not contradict it.",
+    },
+    Key {
+        name: "authority",
+        kind: Text(rules::text),
+        absent: Means("`AZURE_AUTHORITY_HOST`, else from the endpoint's suffix"),
+        example: r#""https://login.microsoftonline.us""#,
+        meaning: "Microsoft Entra authority, where tokens are asked for. Never taken from an \
+                  answer of the service.",
+    },
+    Key {
+        name: "scope",
+        kind: Text(rules::scope),
+        absent: Means("from the endpoint's suffix"),
+        example: r#""https://vault.usgovcloudapi.net/.default""#,
+        meaning: "OAuth 2 scope of the token; ends in `/.default`.",
+    },
+    Key {
+        name: "tenant",
+        kind: Text(rules::tenant),
+        absent: Means("the credential's `tenant`, else from the service's challenge"),
+        example: r#""00000000-0000-0000-0000-000000000000""#,
+        meaning: "Entra tenant, as GUID or domain name. Saves one request per process.",
+    },
+    Key {
+        name: "credential",
+        kind: Credential,
+        absent: Is(r#""auto""#),
+        example: r#""managed-identity""#,
+        meaning: "How to authenticate: a type as a string, or a table with `type` and its keys; \
+                  see below. With `login = \"client-secret\"` the default is `\"login\"`.",
+    },
+    Key {
+        name: "keys",
+        kind: Texts(rules::key_name),
+        absent: Means("every key that may be listed"),
+        example: r#"["www", "mail/0123456789abcdef0123456789abcdef"]"#,
+        meaning: "The only keys this token shows, as `name` (its current version) or \
+                  `name/version`. No list permission is needed then.",
+    },
+    Key {
+        name: "versions",
+        kind: OneOf(&["current", "enabled"]),
+        absent: Is(r#""current""#),
+        example: r#""enabled""#,
+        meaning: "`current` shows one version of each key: the pinned one, the one a configured \
+                  certificate belongs to, or the current one. `enabled` shows older ones too, \
+                  labelled `name@version`.",
+    },
+    Key {
+        name: "certificates",
+        kind: Paths,
+        absent: Means("none"),
+        example: r#"["www.pem"]"#,
+        meaning: "PEM files: a leaf, matched to its key by public key, then its chain. Preferred \
+                  to the vault's own; the only source for a Managed HSM.",
+    },
+    Key {
+        name: "certificate_dir",
+        kind: Path,
+        absent: Means("none"),
+        example: r#""certificates""#,
+        meaning: "Directory whose `*.pem` and `*.crt` files are certificates too, and where \
+                  C_CreateObject stores certificates. It must exist.",
+    },
+    Key {
+        name: "login",
+        kind: OneOf(&["none", "client-secret", "pin"]),
+        absent: Is(r#""none""#),
+        example: r#""client-secret""#,
+        meaning: "`none`: nobody logs in, any PIN is accepted. `client-secret`: the PIN is the \
+                  Entra client secret, or `client-id:secret`. `pin`: the PIN is checked against \
+                  `pin_hash`; it keeps honest programs apart and is no security boundary.",
+    },
+    Key {
+        name: "pin_hash",
+        kind: Secret,
+        absent: Means("none; required with `login = \"pin\"`"),
+        example: r#""file:pin.phc""#,
+        meaning: "Argon2 hash of the PIN as a PHC string (`$argon2id$v=19$…`), as \
+                  `argon2 SALT -id -e` prints it.",
+    },
+    Key {
+        name: "ca_file",
+        kind: Path,
+        absent: Means("the system's roots"),
+        example: r#""/etc/ssl/certs/corporate.pem""#,
+        meaning: "PEM of the roots trusted instead of the system's, for the service and the \
+                  authority alike.",
+    },
+    Key {
+        name: "address",
+        kind: Text(rules::text),
+        absent: Means("what DNS says"),
+        example: r#""10.0.0.4""#,
+        meaning: "Connect to this `IP` or `IP:PORT`; host name, SNI and certificate check stay \
+                  the endpoint's. For private endpoints without their DNS zone.",
+    },
+    Key {
+        name: "proxy",
+        kind: Text(rules::text),
+        absent: Means("none; the usual proxy variables are not read"),
+        example: r#""http://proxy.corp.example:3128""#,
+        meaning: "HTTP proxy, `http://host:port`.",
+    },
+    Key {
+        name: "api_version",
+        kind: OneOf(API_VERSIONS),
+        absent: Is(r#""7.4""#),
+        example: r#""7.6""#,
+        meaning: "Sent with each request. Newer ones have more mechanisms (docs/mechanisms.md).",
+    },
+    Key {
+        name: "timeout",
+        kind: Duration(100, 600_000),
+        absent: Is(r#""10s""#),
+        example: r#""5s""#,
+        meaning: "Deadline of one request with everything it needs: name, connection, token, \
+                  retries.",
+    },
+    Key {
+        name: "connect_timeout",
+        kind: Duration(50, 60_000),
+        absent: Is(r#""3s""#),
+        example: r#""1500ms""#,
+        meaning: "Limit for one TCP connection and TLS handshake.",
+    },
+    Key {
+        name: "find_timeout",
+        kind: Duration(100, 3_600_000),
+        absent: Is(r#""60s""#),
+        example: r#""2m""#,
+        meaning: "Deadline of one search that has to list the whole token.",
+    },
+    Key {
+        name: "find_width",
+        kind: Integer(1, 256),
+        absent: Is("32"),
+        example: "8",
+        meaning: "Requests of one such search in flight at once.",
+    },
+    Key {
+        name: "find_rate",
+        kind: Integer(0, 10_000),
+        absent: Is("200"),
+        example: "50",
+        meaning: "Requests per second one such search may send; 0 sends as fast as answers come.",
+    },
+    Key {
+        name: "cache_ttl",
+        kind: Duration(0, 86_400_000),
+        absent: Is(r#""60s""#),
+        example: r#""5m""#,
+        meaning: "How long a listing or a key's public part is used without asking again. \
+                  Rotation is seen after this.",
+    },
+    Key {
+        name: "max_connections",
+        kind: Integer(1, 4096),
+        absent: Is("128"),
+        example: "16",
+        meaning: "Most connections of one process to this token; further callers wait their turn.",
+    },
+    Key {
+        name: "allow_delete",
+        kind: Flag,
+        absent: Is("false"),
+        example: "true",
+        meaning: "C_DestroyObject may soft-delete keys of the service.",
+    },
+    Key {
+        name: "generate_on_existing",
+        kind: OneOf(&["refuse", "new-version"]),
+        absent: Is(r#""refuse""#),
+        example: r#""new-version""#,
+        meaning: "What C_GenerateKeyPair does when a key of that name exists.",
+    },
+    Key {
+        name: "on_deleted_name",
+        kind: OneOf(&["refuse", "recover", "purge"]),
+        absent: Is(r#""refuse""#),
+        example: r#""recover""#,
+        meaning: "What it does when a soft-deleted key holds the name.",
+    },
+    Key {
+        name: "hsm_protection",
+        kind: Flag,
+        absent: Means("`false` on a vault, `true` on a Managed HSM"),
+        example: "true",
+        meaning: "Create keys in the HSM (`RSA-HSM`, `EC-HSM`). A vault must be Premium for it.",
+    },
+    Key {
+        name: "tags",
+        kind: Strings,
+        absent: Means("none"),
+        example: r#"{ owner = "web" }"#,
+        meaning: "Tags put on every key created here; at most 14, the service's fifteenth is ours.",
+    },
+    Key {
+        name: "rsa_pkcs1_decrypt",
+        kind: Flag,
+        absent: Is("true"),
+        example: "false",
+        meaning: "Offer PKCS#1 v1.5 decryption, whose errors an attacker can use as an oracle.",
+    },
+    Key {
+        name: "rsnull",
+        kind: Flag,
+        absent: Means("`true` on a vault, `false` on a Managed HSM"),
+        example: "false",
+        meaning: "The service has RSNULL: signatures over SHA-1, SHA-224 or raw data with \
+                  PKCS#1 v1.5 padding. Without it they are refused.",
+    },
+    Key {
+        name: "max_aes_payload",
+        kind: Integer(16, 1_048_576),
+        absent: Is("4096"),
+        example: "8192",
+        meaning: "Largest AES-GCM or AES-KW input sent to the service, in bytes.",
+    },
+];
+
+/// The types of `credential`, with the keys of each.
+pub static CREDENTIALS: &[CredentialType] = &[
+    CredentialType {
+        name: "auto",
+        keys: &[],
+        meaning: "The first of these that the environment is set for when C_Initialize is called: \
+                  `client-secret` (`AZURE_CLIENT_SECRET`), `client-certificate` \
+                  (`AZURE_CLIENT_CERTIFICATE_PATH`), `workload-identity` \
+                  (`AZURE_FEDERATED_TOKEN_FILE`); else `managed-identity`, the one that \
+                  `AZURE_CLIENT_ID` names if it is set. Never starts a program.",
+    },
+    CredentialType {
+        name: "managed-identity",
+        keys: &[
+            Key {
+                name: "client_id",
+                kind: Text(rules::id),
+                absent: Means("the system-assigned identity"),
+                example: r#""00000000-0000-0000-0000-000000000001""#,
+                meaning: "A user-assigned identity by its application (client) id.",
+            },
+            Key {
+                name: "object_id",
+                kind: Text(rules::id),
+                absent: Means("the system-assigned identity"),
+                example: r#""00000000-0000-0000-0000-000000000002""#,
+                meaning: "By its principal (object) id.",
+            },
+            Key {
+                name: "resource_id",
+                kind: Text(rules::text),
+                absent: Means("the system-assigned identity"),
+                example: r#""/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web""#,
+                meaning: "By its resource id.",
+            },
+        ],
+        meaning: "The identity of the virtual machine, App Service or container.",
+    },
+    CredentialType {
+        name: "workload-identity",
+        keys: &[
+            CLIENT_ID,
+            TENANT,
+            Key {
+                name: "token_file",
+                kind: Path,
+                absent: Env("AZURE_FEDERATED_TOKEN_FILE"),
+                example: r#""/var/run/secrets/azure/tokens/azure-identity-token""#,
+                meaning: "The federated token, read again for each Entra token.",
+            },
+        ],
+        meaning: "A federated token of the cluster, exchanged for an Entra token.",
+    },
+    CredentialType {
+        name: "client-secret",
+        keys: &[
+            CLIENT_ID,
+            TENANT,
+            Key {
+                name: "secret",
+                kind: Secret,
+                absent: Env("AZURE_CLIENT_SECRET"),
+                example: r#""file:client-secret""#,
+                meaning: "The client secret. A `file:` is read again when the secret is refused.",
+            },
+        ],
+        meaning: "An application with a secret.",
+    },
+    CredentialType {
+        name: "client-certificate",
+        keys: &[
+            CLIENT_ID,
+            TENANT,
+            Key {
+                name: "certificate",
+                kind: Secret,
+                absent: EnvFile("AZURE_CLIENT_CERTIFICATE_PATH"),
+                example: r#""file:client.pem""#,
+                meaning: "PEM with the certificate and its private key, not encrypted.",
+            },
+            Key {
+                name: "send_chain",
+                kind: Flag,
+                absent: EnvIfSet("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN"),
+                example: "true",
+                meaning: "Send the certificate along (subject name and issuer authentication).",
+            },
+        ],
+        meaning: "An application with a certificate.",
+    },
+    CredentialType {
+        name: "azure-cli",
+        keys: &[],
+        meaning: "The account that `az login` signed in: starts `az` inside the host program for \
+                  each token, so only where the configuration names it.",
+    },
+    CredentialType {
+        name: "login",
+        keys: &[
+            Key {
+                name: "client_id",
+                kind: Text(rules::id),
+                absent: EnvIfSet("AZURE_CLIENT_ID"),
+                example: r#""00000000-0000-0000-0000-000000000001""#,
+                meaning: "Application id where the PIN holds the secret only.",
+            },
+            TENANT,
+        ],
+        meaning: "None until C_Login brings it; goes with `login = \"client-secret\"`.",
+    },
+];
+
+/// One type of `credential`.
+pub struct CredentialType {
+    /// Its name, the value of `type`.
+    pub name: &'static str,
+    /// Its keys, beside `type`.
+    pub keys: &'static [Key],
+    /// A sentence for the documentation.
+    pub meaning: &'static str,
+}
+
+const CLIENT_ID: Key = Key {
+    name: "client_id",
+    kind: Text(rules::id),
+    absent: Env("AZURE_CLIENT_ID"),
+    example: r#""00000000-0000-0000-0000-000000000001""#,
+    meaning: "Application (client) id.",
+};
+
+const TENANT: Key = Key {
+    name: "tenant",
+    kind: Text(rules::tenant),
+    absent: EnvIfSet("AZURE_TENANT_ID"),
+    example: r#""contoso.onmicrosoft.com""#,
+    meaning: "The application's tenant; the token's `tenant` by another place.",
+};
