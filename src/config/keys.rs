@@ -230,7 +230,7 @@ pub static TOKEN: &[Key] = &[
         name: "ca_file",
         kind: Path,
         absent: Means("the system's roots"),
-        example: r#""/etc/ssl/certs/corporate.pem""#,
+        example: r#""corporate-ca.pem""#,
         meaning: "PEM of the roots trusted instead of the system's, for the service and the \
                   authority alike.",
     },
