@@ -81,7 +81,7 @@ impl Lane {
     pub fn send(&mut self, request: &Request, deadline: Instant) -> Result<Response, NetError> {
         let client = self.client.clone();
         let sent = exchange(client, request.clone(), deadline, self.connect_timeout);
-        self.drive(sent).and_then(|answer| answer)
+        self.drive(sent)
     }
 
     /// Sends many requests, `width` at a time and at most `rate` each second (0 = unpaced).
@@ -93,7 +93,7 @@ impl Lane {
         pace: Pace,
         deadline: Instant,
         mut answered: impl FnMut(usize, Result<Response, NetError>),
-    ) -> Result<(), NetError> {
+    ) {
         let client = self.client.clone();
         let connect_timeout = self.connect_timeout;
         self.drive(async move {
@@ -120,7 +120,7 @@ impl Lane {
                     None => return,
                 }
             }
-        })
+        });
     }
 
     /// Idle for longer than [`IDLE_LIMIT`].
@@ -129,8 +129,7 @@ impl Lane {
     }
 
     /// Runs `future` on this thread with SIGPIPE kept away from the host.
-    fn drive<F: Future>(&mut self, future: F) -> Result<F::Output, NetError> {
-        usable_thread()?;
+    fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let _guard = SigpipeGuard::new();
         let output = self.runtime.block_on(async {
             // One turn of the runtime before the request: a connection that the server closed
@@ -139,7 +138,7 @@ impl Lane {
             future.await
         });
         self.last_used = Instant::now();
-        Ok(output)
+        output
     }
 }
 
@@ -165,7 +164,7 @@ impl Pace {
 
 /// Refuses where tokio would panic: in an exit handler of a thread whose thread-locals are gone,
 /// and on a thread that a runtime of the host's is driving.
-fn usable_thread() -> Result<(), NetError> {
+pub(super) fn usable_thread() -> Result<(), NetError> {
     match Handle::try_current() {
         Ok(_) => Err(NetError::InsideRuntime),
         Err(error) if error.is_thread_local_destroyed() => Err(NetError::ThreadEnding),

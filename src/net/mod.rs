@@ -23,7 +23,7 @@ use cryptoki_sys::CKR_GENERAL_ERROR;
 pub use self::{
     lane::Pace,
     message::{MAX_BODY, NetError, Request, Response},
-    surroundings::{IdentityEndpoint, Surroundings},
+    surroundings::Surroundings,
 };
 use self::{
     lane::{Lane, LanePlan},
@@ -95,6 +95,7 @@ impl Net {
         request: &Request,
         deadline: Instant,
     ) -> std::result::Result<Response, NetError> {
+        lane::usable_thread()?;
         let mut taken = self.take(deadline)?;
         let answer = taken.lane()?.send(request, deadline);
         match answer {
@@ -118,12 +119,13 @@ impl Net {
         deadline: Instant,
         answered: impl FnMut(usize, std::result::Result<Response, NetError>),
     ) -> std::result::Result<(), NetError> {
+        lane::usable_thread()?;
         let kept = locked(&self.inner.wide).take().filter(|lane| !lane.stale(Instant::now()));
         let mut lane = match kept {
             Some(lane) => lane,
             None => self.inner.plan.build(pace.width)?,
         };
-        lane.send_all(requests, pace, deadline, answered)?;
+        lane.send_all(requests, pace, deadline, answered);
         let replaced = locked(&self.inner.wide).replace(lane);
         drop(replaced);
         Ok(())

@@ -1,0 +1,267 @@
+//! azure_identity's requests on our lanes.
+//!
+//! The future blocks inside its poll: a lane is taken, driven and put back by the calling thread,
+//! so there is no pairing of credential and lane to get wrong.
+
+use std::{
+    fmt,
+    future::ready,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use azure_core::{
+    Error,
+    async_runtime::{AbortableTask, AsyncRuntime, SpawnedTask, TaskFuture},
+    error::ErrorKind,
+    http::{
+        AsyncRawResponse, Body, Context, HttpClient, Request, StatusCode,
+        headers::Headers,
+        policies::{Policy, PolicyResult},
+    },
+};
+use reqwest::{
+    Method, Url,
+    header::{HeaderName, HeaderValue},
+};
+
+use crate::{
+    config::ManagedIdentityEndpoint,
+    net::{self, Net, NetError},
+    vault::backoff,
+};
+
+/// Attempts at one token request.
+const ATTEMPTS: u32 = 4;
+
+/// One token request's way to the network.
+pub(super) struct LaneTransport {
+    net: Net,
+    deadline: Instant,
+    /// Some for a managed identity: where its requests really go, None for the link-local address
+    /// azure_identity knows.
+    identity: Option<Option<ManagedIdentityEndpoint>>,
+    failure: Mutex<Option<NetError>>,
+}
+
+impl LaneTransport {
+    pub fn new(
+        net: Net,
+        deadline: Instant,
+        identity: Option<Option<ManagedIdentityEndpoint>>,
+    ) -> Self {
+        LaneTransport { net, deadline, identity, failure: Mutex::new(None) }
+    }
+
+    /// Why there was no answer, if there was none.
+    pub fn failure(&self) -> Option<NetError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn exchange(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let request = self.translate(request)?;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let started = Instant::now();
+            let answer = self.net.send(&request, self.deadline);
+            let told = match &answer {
+                Ok(answer) => answer.status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            log::debug!(
+                "token request to {}: {told}, {} ms, attempt {attempt}",
+                request.url.host_str().unwrap_or_default(),
+                started.elapsed().as_millis()
+            );
+            let again = match &answer {
+                Ok(answer) => self.repeats(answer.status),
+                Err(error) => error.transient(),
+            };
+            let asked = answer.as_ref().ok().and_then(backoff::retry_after);
+            let pause = asked.unwrap_or_else(|| backoff::jittered(attempt));
+            if again && attempt < ATTEMPTS && Instant::now() + pause < self.deadline {
+                thread::sleep(pause);
+                continue;
+            }
+            return match answer {
+                Ok(answer) => raw(&answer),
+                Err(error) => {
+                    let text = error.to_string();
+                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    Err(Error::with_message(ErrorKind::Io, text))
+                }
+            };
+        }
+    }
+
+    fn repeats(&self, status: u16) -> bool {
+        match status {
+            408 | 429 | 500..=599 => true,
+            // The metadata service while it starts or is updated.
+            404 | 410 => self.identity.is_some(),
+            _ => false,
+        }
+    }
+
+    fn translate(&self, request: &Request) -> azure_core::Result<net::Request> {
+        let other = |what: &str| Error::with_message(ErrorKind::Other, what.to_owned());
+        let mut url = Url::parse(request.url().as_str())
+            .map_err(|_| other("the token request's URL cannot be parsed"))?;
+        let method = Method::from_bytes(request.method().as_str().as_bytes())
+            .map_err(|_| other("unknown HTTP method"))?;
+        let mut header = None;
+        match &self.identity {
+            Some(Some(endpoint)) => {
+                url = redirected(&url, endpoint)
+                    .ok_or_else(|| other("the managed identity's endpoint is no URL"))?;
+                header = endpoint.header.as_ref();
+            }
+            Some(None) => {}
+            None if url.scheme() != "https" => {
+                return Err(other("a token request must not leave over plain HTTP"));
+            }
+            None => {}
+        }
+        let mut translated = net::Request::new(method, url);
+        for (name, value) in request.headers().iter() {
+            let (Ok(name), Ok(value)) = (
+                HeaderName::from_bytes(name.as_str().as_bytes()),
+                HeaderValue::from_str(value.as_str()),
+            ) else {
+                return Err(other("a header of the token request cannot be sent"));
+            };
+            translated.headers.insert(name, value);
+        }
+        if let Some(secret) = header {
+            let mut value = HeaderValue::from_str(secret)
+                .map_err(|_| other("IDENTITY_HEADER is no header value"))?;
+            value.set_sensitive(true);
+            translated.headers.insert("x-identity-header", value);
+        }
+        match request.body() {
+            Body::Bytes(bytes) if bytes.is_empty() => {}
+            Body::Bytes(bytes) => translated.body = Some(bytes.clone()),
+            Body::SeekableStream(_) => return Err(other("a token request must not be a stream")),
+        }
+        Ok(translated)
+    }
+}
+
+#[async_trait]
+impl HttpClient for LaneTransport {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        self.exchange(request)
+    }
+}
+
+#[async_trait]
+impl Policy for LaneTransport {
+    /// Does not call `next`: the policies behind this one would only repeat the request.
+    async fn send(
+        &self,
+        _: &Context,
+        request: &mut Request,
+        _: &[Arc<dyn Policy>],
+    ) -> PolicyResult {
+        self.exchange(request)
+    }
+}
+
+impl fmt::Debug for LaneTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaneTransport").finish_non_exhaustive()
+    }
+}
+
+/// The metadata service's request in the form `endpoint` takes: the same query for another
+/// metadata service, another api-version and another name of the resource id for App Service.
+fn redirected(url: &Url, endpoint: &ManagedIdentityEndpoint) -> Option<Url> {
+    let mut target = Url::parse(&endpoint.url).ok()?;
+    let app_service = endpoint.header.is_some();
+    target.query_pairs_mut().clear().extend_pairs(url.query_pairs().map(
+        |(name, value)| match &*name {
+            "api-version" if app_service => (name, "2019-08-01".into()),
+            "msi_res_id" if app_service => ("mi_res_id".into(), value),
+            _ => (name, value),
+        },
+    ));
+    Some(target)
+}
+
+fn raw(answer: &net::Response) -> azure_core::Result<AsyncRawResponse> {
+    let mut headers = Headers::new();
+    for (name, value) in &answer.headers {
+        if let Ok(value) = value.to_str() {
+            headers.insert(name.as_str().to_owned(), value.to_owned());
+        }
+    }
+    let status = StatusCode::from(answer.status);
+    Ok(AsyncRawResponse::from_bytes(status, headers, answer.body.to_vec()))
+}
+
+/// azure_core's clock: sleeps where it is polled and spawns nothing.
+pub(super) struct SleepHere;
+
+impl AsyncRuntime for SleepHere {
+    fn spawn(&self, _: TaskFuture) -> SpawnedTask {
+        Box::pin(Refused)
+    }
+
+    fn sleep(&self, duration: azure_core::time::Duration) -> TaskFuture {
+        Box::pin(async move { thread::sleep(Duration::try_from(duration).unwrap_or_default()) })
+    }
+
+    fn yield_now(&self) -> TaskFuture {
+        Box::pin(ready(()))
+    }
+}
+
+/// What a task that would need a thread becomes.
+struct Refused;
+
+impl Future for Refused {
+    type Output = Result<(), Box<dyn std::error::Error + Send>>;
+
+    fn poll(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        let refused = Error::with_message(ErrorKind::Other, "no task is spawned in this process");
+        std::task::Poll::Ready(Err(Box::new(refused)))
+    }
+}
+
+impl AbortableTask for Refused {
+    fn abort(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metadata_request_is_rewritten_for_app_service() {
+        let asked = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01\
+                     &resource=https%3A%2F%2Fvault.azure.net&msi_res_id=%2Fsubscriptions%2Fs";
+        let url = Url::parse(asked).expect("URL");
+        let app_service = ManagedIdentityEndpoint {
+            url: "http://127.0.0.1:41741/msi/token/".into(),
+            header: Some("h".to_owned().into()),
+        };
+        assert_eq!(
+            redirected(&url, &app_service).expect("URL").as_str(),
+            "http://127.0.0.1:41741/msi/token/?api-version=2019-08-01\
+             &resource=https%3A%2F%2Fvault.azure.net&mi_res_id=%2Fsubscriptions%2Fs"
+        );
+        let pod = ManagedIdentityEndpoint {
+            url: "http://127.0.0.1:1/metadata/identity/oauth2/token".into(),
+            header: None,
+        };
+        let redirected = redirected(&url, &pod).expect("URL");
+        assert_eq!(redirected.query(), url.query());
+        assert_eq!(redirected.port(), Some(1));
+    }
+}

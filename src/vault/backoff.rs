@@ -1,0 +1,159 @@
+//! When to try again: one pause for all threads of a token.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::net::Response;
+
+/// The first pause; doubled with each failure.
+const BASE: Duration = Duration::from_millis(100);
+/// The longest pause that is ours to choose.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A token's pause. While the service asks to be left alone, no thread of this process asks it.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Failures in a row; those of one pause count once.
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Backoff {
+    /// Waits until the service may be asked.
+    ///
+    /// # Errors
+    /// How long it would take, when that is past `deadline`; then nobody has waited.
+    pub fn wait(&self, deadline: Instant) -> Result<(), Duration> {
+        let Some(until) = self.lock().not_before else { return Ok(()) };
+        let now = Instant::now();
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() {
+            return Ok(());
+        }
+        if until >= deadline {
+            return Err(left);
+        }
+        // Those who waited together do not come back in the same instant.
+        thread::sleep((left + left.mul_f32(0.2 * random_fraction())).min(deadline - now));
+        Ok(())
+    }
+
+    /// Notes a failure that a pause may cure: as long as `asked` by the service, else longer each
+    /// time.
+    pub fn failed(&self, asked: Option<Duration>) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let paused = state.not_before.is_some_and(|until| until > now);
+        if !paused {
+            state.failures = state.failures.saturating_add(1);
+        }
+        let until = now + asked.unwrap_or_else(|| jittered(state.failures));
+        if !paused || asked.is_some() {
+            state.not_before = state.not_before.max(Some(until));
+        }
+    }
+
+    /// Notes that the service works.
+    pub fn succeeded(&self) {
+        let mut state = self.lock();
+        if state.failures > 0 && state.not_before.is_none_or(|until| until <= Instant::now()) {
+            *state = State::default();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The pause an answer asks for: `retry-after-ms` or `x-ms-retry-after-ms` in milliseconds,
+/// `Retry-After` in seconds. (Neither service sends its date form.)
+pub(crate) fn retry_after(answer: &Response) -> Option<Duration> {
+    let number = |name| answer.header(name)?.trim().parse::<u64>().ok();
+    number("retry-after-ms")
+        .or_else(|| number("x-ms-retry-after-ms"))
+        .map(Duration::from_millis)
+        .or_else(|| number("retry-after").map(Duration::from_secs))
+}
+
+/// The pause after `failures` in a row: doubled each time up to five seconds, half of it random.
+pub(crate) fn jittered(failures: u32) -> Duration {
+    let doubled = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+    doubled.mul_f32(0.5 + 0.5 * random_fraction())
+}
+
+/// 0…1. From aws-lc, which reseeds in a forked child: children must not pause in step.
+fn random_fraction() -> f32 {
+    let mut bytes = [0; 2];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => f32::from(u16::from_be_bytes(bytes)) / f32::from(u16::MAX),
+        Err(_) => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn answer(headers: &[(&'static str, &'static str)]) -> Response {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        Response { status: 429, headers, body: Vec::new().into() }
+    }
+
+    #[test]
+    fn reads_all_three_forms_of_the_pause() {
+        assert_eq!(retry_after(&answer(&[("retry-after", "2")])), Some(Duration::from_secs(2)));
+        let exact = answer(&[("retry-after", "2"), ("x-ms-retry-after-ms", "150")]);
+        assert_eq!(retry_after(&exact), Some(Duration::from_millis(150)));
+        assert_eq!(retry_after(&answer(&[("retry-after-ms", "7")])).unwrap().as_millis(), 7);
+        assert_eq!(retry_after(&answer(&[("retry-after", "soon")])), None);
+        assert_eq!(retry_after(&answer(&[])), None);
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        for failures in 0..64 {
+            let pause = jittered(failures);
+            assert!(pause <= LONGEST && pause >= BASE / 2, "{failures}: {pause:?}");
+        }
+        assert!(jittered(5) >= Duration::from_millis(800));
+    }
+
+    #[test]
+    fn one_pause_holds_for_everybody_and_failures_within_it_count_once() {
+        let backoff = Backoff::default();
+        assert_eq!(backoff.wait(Instant::now()), Ok(()));
+        for _ in 0..16 {
+            backoff.failed(None);
+        }
+        assert_eq!(backoff.lock().failures, 1);
+        backoff.failed(Some(Duration::from_secs(30)));
+        let soon = Instant::now() + Duration::from_secs(1);
+        let left = backoff.wait(soon).unwrap_err();
+        assert!(left > Duration::from_secs(29), "{left:?}");
+        backoff.succeeded();
+        assert!(backoff.wait(soon).is_err(), "an answer on its way does not end the pause");
+    }
+
+    #[test]
+    fn waits_out_a_short_pause() {
+        let backoff = Backoff::default();
+        let started = Instant::now();
+        backoff.failed(Some(Duration::from_millis(30)));
+        assert_eq!(backoff.wait(started + Duration::from_secs(5)), Ok(()));
+        assert!(started.elapsed() >= Duration::from_millis(30));
+    }
+}

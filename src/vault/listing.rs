@@ -1,0 +1,191 @@
+//! Listings page by page, and many keys in one wide drive.
+
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use akv_wire::{CertificateItem, KeyBundle, KeyItem, Page};
+use cryptoki_sys::CKR_DEVICE_ERROR;
+use reqwest::Url;
+use serde::de::DeserializeOwned;
+
+use super::{
+    KeyRef, Operation, Vault,
+    call::{self, Call},
+    errors,
+};
+use crate::error::{Error, Result};
+
+/// A listing ends here even if the service never says so: 25 items a page, 5,000 keys a pool.
+const MAX_PAGES: usize = 20_000;
+/// Requests of one wide drive per connection, before throttling and a rejected token are looked
+/// at again.
+const PER_CONNECTION: usize = 8;
+/// Rounds for requests that failed in a way that another round may cure.
+const ROUNDS: u32 = 6;
+
+impl Vault {
+    /// When an open search that begins now must end.
+    pub fn find_deadline(&self) -> Instant {
+        Instant::now() + self.find_timeout
+    }
+
+    /// All keys, without versions, in the service's order (which is no order to rely on).
+    ///
+    /// # Errors
+    /// CKR_FUNCTION_REJECTED without the permission to list; `docs/errors.md`.
+    pub fn keys(&self, deadline: Instant) -> Result<Vec<KeyItem>> {
+        self.pages(|| Ok(Call::bare(Operation::ListKeys)), deadline)
+    }
+
+    /// All versions of a key, in no order of time; empty for a name that does not exist.
+    ///
+    /// # Errors
+    /// As [`Vault::keys`].
+    pub fn key_versions(&self, name: &str, deadline: Instant) -> Result<Vec<KeyItem>> {
+        let key = KeyRef::current(name);
+        self.pages(|| Call::new(Operation::ListKeyVersions, key), deadline)
+    }
+
+    /// All certificates, without versions. A Managed HSM has none and must not be asked.
+    ///
+    /// # Errors
+    /// As [`Vault::keys`].
+    pub fn list_certificates(&self, deadline: Instant) -> Result<Vec<CertificateItem>> {
+        self.pages(|| Ok(Call::bare(Operation::ListCertificates)), deadline)
+    }
+
+    /// Many keys at once, paced as the configuration says; one result for each, in their order.
+    ///
+    /// # Errors
+    /// What concerns all of them: no token, no lane. What concerns one key is its own result.
+    pub fn fetch_many(
+        &self,
+        wanted: &[KeyRef<'_>],
+        deadline: Instant,
+    ) -> Result<Vec<Result<KeyBundle>>> {
+        let calls = wanted
+            .iter()
+            .map(|key| Call::new(Operation::GetKey, *key))
+            .collect::<Result<Vec<_>>>()?;
+        let mut results: Vec<Option<Result<KeyBundle>>> = wanted.iter().map(|_| None).collect();
+        let mut failed: Vec<Option<Error>> = wanted.iter().map(|_| None).collect();
+        let mut renewed = false;
+        let mut open: Vec<usize> = (0..wanted.len()).collect();
+        for round in 1..=ROUNDS {
+            let mut again = Vec::new();
+            for chunk in open.chunks(self.pace.width.max(1) * PER_CONNECTION) {
+                if Instant::now() >= deadline {
+                    break;
+                }
+                self.learn_tenant(deadline)?;
+                self.wait(&Call::bare(Operation::ListKeys), deadline)?;
+                let token = self.credential.token(deadline)?;
+                let id = call::request_id()?;
+                let requests =
+                    chunk.iter().map(|at| self.request(&calls[*at], &token, &id)).collect();
+                let started = Instant::now();
+                let mut rejected = false;
+                self.net
+                    .send_all(requests, self.pace, deadline, |index, answer| {
+                        let at = chunk[index];
+                        let call = &calls[at];
+                        self.note(call, &answer, started, round, &id);
+                        if answer.as_ref().is_ok_and(|answer| answer.status == 401) && !renewed {
+                            rejected = true;
+                            again.push(at);
+                            return;
+                        }
+                        match self.judge(call, answer, round) {
+                            ControlFlow::Break(done) => {
+                                let parsed = done.and_then(|answer| call::parse(call, &answer));
+                                results[at] = Some(parsed);
+                            }
+                            ControlFlow::Continue(error) => {
+                                failed[at] = Some(error);
+                                again.push(at);
+                            }
+                        }
+                    })
+                    .map_err(|error| errors::from_net(Operation::GetKey, None, &error))?;
+                if rejected {
+                    renewed = true;
+                    self.credential.replacement(&token, deadline)?;
+                }
+            }
+            open = again;
+            if open.is_empty() {
+                break;
+            }
+        }
+        let unasked = |key: &KeyRef<'_>| {
+            let what = errors::subject(Operation::GetKey, Some(*key));
+            Error::new(
+                CKR_DEVICE_ERROR,
+                format!("{what}: the search's deadline passed; raise `find_timeout`"),
+            )
+        };
+        Ok(results
+            .into_iter()
+            .zip(failed)
+            .zip(wanted)
+            .map(|((result, failed), key)| {
+                result.unwrap_or_else(|| Err(failed.unwrap_or_else(|| unasked(key))))
+            })
+            .collect())
+    }
+
+    fn pages<'a, T: DeserializeOwned>(
+        &self,
+        first: impl Fn() -> Result<Call<'a>>,
+        deadline: Instant,
+    ) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut next: Option<Url> = None;
+        for _ in 0..MAX_PAGES {
+            let call = first()?.at_page(next.clone());
+            // A page has the deadline of a request, the listing its own.
+            let answer = self.call_by(&call, deadline.min(Instant::now() + self.timeout))?;
+            let page: Page<T> = call::parse(&call, &answer)?;
+            items.extend(page.value);
+            let Some(link) = page.next_link.filter(|link| !link.is_empty()) else {
+                return Ok(items);
+            };
+            let link = self.own_link(&call, &link)?;
+            if next.as_ref() == Some(&link) {
+                return Err(errors::nonsense(
+                    call.operation,
+                    call.key,
+                    "a nextLink that leads back to its own page",
+                ));
+            }
+            if deadline.saturating_duration_since(Instant::now()) == Duration::ZERO {
+                let what = errors::subject(call.operation, call.key);
+                return Err(Error::new(
+                    CKR_DEVICE_ERROR,
+                    format!("{what}: the search's deadline passed; raise `find_timeout`"),
+                ));
+            }
+            next = Some(link);
+        }
+        Err(errors::nonsense(Operation::ListKeys, None, "pages without end"))
+    }
+
+    /// A nextLink, if it stays on the configured host: the bearer token goes nowhere else. A vault
+    /// writes the port (`:443`), a Managed HSM does not.
+    fn own_link(&self, call: &Call<'_>, link: &str) -> Result<Url> {
+        let url = Url::parse(link).ok().filter(|url| {
+            url.scheme() == "https"
+                && url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(&self.origin.0))
+                && url.port_or_known_default() == Some(self.origin.1)
+                && url.username().is_empty()
+        });
+        url.ok_or_else(|| {
+            let host = Url::parse(link).ok().and_then(|url| url.host_str().map(str::to_owned));
+            let host = host.unwrap_or_else(|| "something that is no URL".into());
+            let why = format!("a nextLink to {host}, which is not the configured host");
+            errors::nonsense(call.operation, call.key, &why)
+        })
+    }
+}

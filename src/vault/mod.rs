@@ -1,0 +1,251 @@
+//! ROOM 4: Key Vault and Managed HSM as methods.
+//!
+//! A [`Vault`] is one token's service: every operation is one blocking call that builds the
+//! request, finds a token for it, repeats it where that is harmless and turns whatever the service
+//! says into an [`Error`] by one table (`docs/errors.md`). Nothing here knows PKCS#11's objects,
+//! and nothing above knows JSON.
+
+pub mod backoff;
+mod call;
+mod crypto;
+mod errors;
+mod listing;
+mod operation;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use akv_wire::{
+    CertificateBundle, DeletedKeyBundle, KeyBundle, KeyCreateParameters, KeyImportParameters,
+    KeyUpdateParameters,
+};
+use reqwest::Url;
+
+use self::{backoff::Backoff, call::Call};
+pub use self::{
+    crypto::{Cipher, Ciphered, MAX_RANDOM},
+    errors::{is_conflict, is_lost_answer, is_not_found},
+    operation::Operation,
+};
+use crate::{
+    config::{Service, TokenConfig},
+    credential::{Credential, LoginSecret, Token},
+    error::Result,
+    net::{Net, Pace, Surroundings},
+};
+
+/// One token's vault or Managed HSM. All methods take `&self` and may be called from any number
+/// of threads; none of them holds a lock while it waits for the network.
+pub struct Vault {
+    net: Net,
+    credential: Credential,
+    backoff: Backoff,
+    surroundings: Arc<Surroundings>,
+    service: Service,
+    /// `https://host[:port]/`, without the port where `address` gives one.
+    base: Url,
+    /// The Host header where it differs from what the URL says.
+    host: Option<reqwest::header::HeaderValue>,
+    /// Host name and port a nextLink must have.
+    origin: (String, u16),
+    api_version: String,
+    timeout: Duration,
+    pace: Pace,
+    find_timeout: Duration,
+}
+
+/// A key, and which version of it; None is the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// `^[0-9a-zA-Z-]{1,127}$`
+    pub name: &'a str,
+    /// 32 hex digits.
+    pub version: Option<&'a str>,
+}
+
+impl<'a> KeyRef<'a> {
+    /// The current version of `name`.
+    pub fn current(name: &'a str) -> Self {
+        KeyRef { name, version: None }
+    }
+
+    /// One version of `name`.
+    pub fn version(name: &'a str, version: &'a str) -> Self {
+        KeyRef { name, version: Some(version) }
+    }
+}
+
+/// What a new [`Vault`] is given beside its configuration, and what a forked child takes from its
+/// parent's: plain data.
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    /// Files of the machine, read at C_Initialize.
+    pub surroundings: Arc<Surroundings>,
+    /// The client secret C_Login brought.
+    pub login: Option<LoginSecret>,
+    /// The access token, still good in the child.
+    pub token: Option<Arc<Token>>,
+}
+
+impl From<Arc<Surroundings>> for Carried {
+    fn from(surroundings: Arc<Surroundings>) -> Self {
+        Carried { surroundings, ..Carried::default() }
+    }
+}
+
+impl Vault {
+    /// Makes no request, starts nothing and opens nothing.
+    ///
+    /// # Errors
+    /// CKR_GENERAL_ERROR for a CA file, client certificate or proxy URL that cannot be used.
+    pub fn new(config: &TokenConfig, carried: impl Into<Carried>) -> Result<Self> {
+        let Carried { surroundings, login, token } = carried.into();
+        let net = Net::new(config, surroundings.clone())?;
+        let (base, host) = call::origin(config)?;
+        Ok(Vault {
+            credential: Credential::new(config, net.clone(), login, token)?,
+            net,
+            backoff: Backoff::default(),
+            surroundings,
+            service: config.endpoint.service,
+            base,
+            host,
+            origin: (config.endpoint.host.clone(), config.endpoint.port),
+            api_version: config.api_version.clone(),
+            timeout: config.timeout,
+            pace: Pace { width: config.find_width, rate: config.find_rate, limit: config.timeout },
+            find_timeout: config.find_timeout,
+        })
+    }
+
+    /// What a forked child's vault is made from. Never waits, so that it may be called in the
+    /// child on the parent's vault, which is then forgotten and not dropped.
+    pub fn carried(&self) -> Carried {
+        let (login, token) = self.credential.carried();
+        Carried { surroundings: self.surroundings.clone(), login, token }
+    }
+
+    /// Which of the two services this is.
+    pub fn service(&self) -> Service {
+        self.service
+    }
+
+    /// Gets a token with the client secret that is the PIN (`secret` or `client-id:secret`).
+    ///
+    /// # Errors
+    /// CKR_PIN_INCORRECT when Entra refuses it, CKR_DEVICE_ERROR when Entra cannot be asked.
+    pub fn login(&self, pin: &[u8]) -> Result<()> {
+        let deadline = self.deadline();
+        self.learn_tenant(deadline)?;
+        self.credential.login(pin, deadline)
+    }
+
+    /// Forgets the PIN and its token.
+    pub fn logout(&self) {
+        self.credential.logout();
+    }
+
+    /// Gets an access token, unless there is one: what C_Login and `doctor` can find out.
+    ///
+    /// # Errors
+    /// CKR_USER_NOT_LOGGED_IN when Entra refuses, CKR_DEVICE_ERROR when it cannot be asked.
+    pub fn authenticate(&self) -> Result<()> {
+        let deadline = self.deadline();
+        self.learn_tenant(deadline)?;
+        self.credential.token(deadline).map(drop)
+    }
+
+    /// GET `/keys/{name}[/{version}]`.
+    ///
+    /// # Errors
+    /// CKR_OBJECT_HANDLE_INVALID where there is no such key ([`is_not_found`]); `docs/errors.md`.
+    pub fn key(&self, key: KeyRef<'_>) -> Result<KeyBundle> {
+        self.json(Call::new(Operation::GetKey, key)?)
+    }
+
+    /// Makes a key. The request is never sent twice, unless it certainly was not carried out.
+    ///
+    /// # Errors
+    /// [`is_lost_answer`] tells that the key may have been made nevertheless; [`is_conflict`] that
+    /// the name is in the deleted state; `docs/errors.md`.
+    pub fn create_key(&self, name: &str, parameters: &KeyCreateParameters) -> Result<KeyBundle> {
+        let call = Call::new(Operation::CreateKey, KeyRef::current(name))?;
+        self.json(call.with_action("create").with_json(parameters)?)
+    }
+
+    /// Imports a key, or a transfer blob (`key_hsm`). As [`Vault::create_key`].
+    ///
+    /// # Errors
+    /// As [`Vault::create_key`].
+    pub fn import_key(&self, name: &str, parameters: &KeyImportParameters) -> Result<KeyBundle> {
+        let call = Call::new(Operation::ImportKey, KeyRef::current(name))?;
+        self.json(call.with_json(parameters)?)
+    }
+
+    /// Changes what `parameters` holds and nothing else; its tags replace all tags.
+    ///
+    /// # Errors
+    /// `docs/errors.md`.
+    pub fn update_key(
+        &self,
+        key: KeyRef<'_>,
+        parameters: &KeyUpdateParameters,
+    ) -> Result<KeyBundle> {
+        self.json(Call::new(Operation::UpdateKey, key)?.with_json(parameters)?)
+    }
+
+    /// Soft-deletes all versions of a key.
+    ///
+    /// # Errors
+    /// As [`Vault::create_key`].
+    pub fn delete_key(&self, name: &str) -> Result<DeletedKeyBundle> {
+        self.json(Call::new(Operation::DeleteKey, KeyRef::current(name))?)
+    }
+
+    /// A deleted key. A vault answers 404 for up to half a minute after the deletion.
+    ///
+    /// # Errors
+    /// [`is_not_found`] where the name is not in the deleted state; `docs/errors.md`.
+    pub fn deleted_key(&self, name: &str) -> Result<DeletedKeyBundle> {
+        self.json(Call::new(Operation::GetDeletedKey, KeyRef::current(name))?)
+    }
+
+    /// Brings a deleted key back. A vault answers 404 about it for some seconds afterwards.
+    ///
+    /// # Errors
+    /// As [`Vault::create_key`].
+    pub fn recover_key(&self, name: &str) -> Result<KeyBundle> {
+        let call = Call::new(Operation::RecoverKey, KeyRef::current(name))?;
+        self.json(call.with_action("recover"))
+    }
+
+    /// Destroys a deleted key for ever.
+    ///
+    /// # Errors
+    /// As [`Vault::create_key`].
+    pub fn purge_key(&self, name: &str) -> Result<()> {
+        self.call(&Call::new(Operation::PurgeKey, KeyRef::current(name))?).map(drop)
+    }
+
+    /// The certificate of a name. That of a certificate-backed key has the key's name and version.
+    ///
+    /// # Errors
+    /// [`is_not_found`] where there is none; a Managed HSM has no certificates at all and must
+    /// not be asked; `docs/errors.md`.
+    pub fn certificate(&self, certificate: KeyRef<'_>) -> Result<CertificateBundle> {
+        self.json(Call::new(Operation::GetCertificate, certificate)?)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}

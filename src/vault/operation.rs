@@ -1,0 +1,135 @@
+//! The operations of the contract: one row each.
+
+use reqwest::Method;
+
+use crate::config::Service;
+
+/// An operation of the service, as the error table and the log name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// GET `/keys/{name}/{version}`
+    GetKey,
+    /// GET `/keys`
+    ListKeys,
+    /// GET `/keys/{name}/versions`
+    ListKeyVersions,
+    /// POST `/keys/{name}/{version}/sign`
+    Sign,
+    /// POST `/keys/{name}/{version}/encrypt`
+    Encrypt,
+    /// POST `/keys/{name}/{version}/decrypt`
+    Decrypt,
+    /// POST `/keys/{name}/{version}/wrapkey`
+    WrapKey,
+    /// POST `/keys/{name}/{version}/unwrapkey`
+    UnwrapKey,
+    /// POST `/keys/{name}/create`
+    CreateKey,
+    /// PUT `/keys/{name}`
+    ImportKey,
+    /// PATCH `/keys/{name}/{version}`
+    UpdateKey,
+    /// DELETE `/keys/{name}`
+    DeleteKey,
+    /// GET `/deletedkeys/{name}`
+    GetDeletedKey,
+    /// POST `/deletedkeys/{name}/recover`
+    RecoverKey,
+    /// DELETE `/deletedkeys/{name}`
+    PurgeKey,
+    /// POST `/rng`
+    Random,
+    /// GET `/certificates/{name}/{version}`
+    GetCertificate,
+    /// GET `/certificates`
+    ListCertificates,
+}
+
+/// What is known about an operation.
+pub(super) struct Row {
+    pub operation: Operation,
+    /// In messages.
+    pub name: &'static str,
+    pub method: Method,
+    pub collection: &'static str,
+    /// Sending it twice does no harm, so it may be repeated after a lost answer.
+    pub repeatable: bool,
+    /// What a 403 lacks: the data action of a vault with Azure RBAC, the permission of its access
+    /// policy, the data action of a Managed HSM.
+    pub vault_action: &'static str,
+    pub vault_permission: &'static str,
+    pub hsm_action: &'static str,
+}
+
+macro_rules! rows {
+    ($($operation:ident $name:literal $method:ident $collection:literal $repeatable:literal
+        $vault:literal $permission:literal $hsm:literal;)*) => {
+        /// Every operation, in the order of the enum.
+        pub(super) const OPERATIONS: &[Row] = &[$(Row {
+            operation: Operation::$operation,
+            name: $name,
+            method: Method::$method,
+            collection: $collection,
+            repeatable: $repeatable,
+            vault_action: concat!("Microsoft.KeyVault/vaults/", $vault),
+            vault_permission: $permission,
+            hsm_action: concat!("Microsoft.KeyVault/managedHsm/", $hsm),
+        },)*];
+    };
+}
+
+rows! {
+    GetKey "get key" GET "keys" true "keys/read" "get" "keys/read/action";
+    ListKeys "list keys" GET "keys" true "keys/read" "list" "keys/read/action";
+    ListKeyVersions "list versions of key" GET "keys" true "keys/read" "list" "keys/read/action";
+    Sign "sign with key" POST "keys" true "keys/sign/action" "sign" "keys/sign/action";
+    Encrypt "encrypt with key" POST "keys" true
+        "keys/encrypt/action" "encrypt" "keys/encrypt/action";
+    Decrypt "decrypt with key" POST "keys" true
+        "keys/decrypt/action" "decrypt" "keys/decrypt/action";
+    WrapKey "wrap with key" POST "keys" true "keys/wrap/action" "wrapKey" "keys/wrap/action";
+    UnwrapKey "unwrap with key" POST "keys" true
+        "keys/unwrap/action" "unwrapKey" "keys/unwrap/action";
+    CreateKey "create key" POST "keys" false "keys/create/action" "create" "keys/create";
+    ImportKey "import key" PUT "keys" false "keys/import/action" "import" "keys/import/action";
+    UpdateKey "update key" PATCH "keys" true "keys/update/action" "update" "keys/write/action";
+    DeleteKey "delete key" DELETE "keys" false "keys/delete" "delete" "keys/delete";
+    GetDeletedKey "get deleted key" GET "deletedkeys" true
+        "keys/read" "get" "keys/deletedKeys/read/action";
+    RecoverKey "recover key" POST "deletedkeys" false
+        "keys/recover/action" "recover" "keys/deletedKeys/recover/action";
+    PurgeKey "purge key" DELETE "deletedkeys" false
+        "keys/purge/action" "purge" "keys/deletedKeys/delete";
+    Random "get random bytes" POST "rng" true "rng/action" "(none)" "rng/action";
+    GetCertificate "get certificate" GET "certificates" true
+        "certificates/read" "certificates get" "(no certificates)";
+    ListCertificates "list certificates" GET "certificates" true
+        "certificates/read" "certificates list" "(no certificates)";
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < OPERATIONS.len() {
+        assert!(OPERATIONS[at].operation as usize == at, "rows in the order of the enum");
+        at += 1;
+    }
+    assert!(Operation::ListCertificates as usize + 1 == OPERATIONS.len());
+};
+
+impl Operation {
+    pub(super) fn row(self) -> &'static Row {
+        &OPERATIONS[self as usize]
+    }
+
+    /// The role or permission a 403 asks for, in the words of the service's documentation.
+    pub(super) fn missing_permission(self, service: Service) -> String {
+        let row = self.row();
+        match service {
+            Service::Vault => format!(
+                "data action {} (access policy: key permission {})",
+                row.vault_action, row.vault_permission
+            ),
+            Service::ManagedHsm => format!("data action {}", row.hsm_action),
+        }
+    }
+}
