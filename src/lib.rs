@@ -4,6 +4,7 @@ pub mod config;
 pub mod credential;
 pub mod crypto;
 pub mod error;
+pub mod logging;
 pub mod net;
 pub mod process;
 pub mod vault;

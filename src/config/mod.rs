@@ -31,7 +31,7 @@ use self::{
     section::Section,
     value::{Item, Items, Raw},
 };
-pub use self::{env::Env, model::*, pin::verify_pin};
+pub use self::{env::Env, model::*, pin::verify_pin, rules::name_is_legal};
 use crate::error::{Error, Result};
 
 /// Where the machine's configuration is.
