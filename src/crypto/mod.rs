@@ -20,6 +20,8 @@ pub mod public;
 mod rsa_private;
 mod rsa_public;
 pub mod symmetric;
+#[cfg(test)]
+mod tests;
 
 pub use curve::{Curve, ecdsa_input};
 pub use digest_info::DigestInfo;
@@ -62,36 +64,4 @@ fn to_length(integer: &[u8], length: usize) -> Option<Vec<u8>> {
     let mut padded = vec![0; length.checked_sub(digits.len())?];
     padded.extend_from_slice(digits);
     Some(padded)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn random_bytes_differ_and_fill_the_whole_buffer() {
-        let (mut first, mut second) = ([0u8; 64], [0u8; 64]);
-        random(&mut first).unwrap();
-        random(&mut second).unwrap();
-        assert_ne!(first, second);
-        // Sixteen zero bytes in a row at the end would be an unfilled tail.
-        assert_ne!(first[48..], [0u8; 16]);
-        random(&mut []).unwrap();
-    }
-
-    #[test]
-    fn integers_are_padded_and_stripped() {
-        for (integer, length, expected) in [
-            (&[1u8, 2][..], 4, Some(vec![0, 0, 1, 2])),
-            (&[0, 0, 1, 2], 2, Some(vec![1, 2])),
-            (&[0, 0, 1, 2], 3, Some(vec![0, 1, 2])),
-            (&[1, 2, 3], 2, None),
-            (&[], 2, Some(vec![0, 0])),
-            (&[0, 0, 0], 1, Some(vec![0])),
-        ] {
-            assert_eq!(to_length(integer, length), expected, "{integer:?} to {length}");
-        }
-        assert_eq!(without_leading_zeros(&[0, 0, 5, 0]), [5, 0]);
-        assert!(without_leading_zeros(&[0, 0]).is_empty());
-    }
 }

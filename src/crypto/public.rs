@@ -100,7 +100,8 @@ impl PublicKey {
             )
         })?;
         match spki.algorithm.oid {
-            RSA_ENCRYPTION => {
+            // RFC 3279, 2.3.1: parameters are NULL; some writers leave them out.
+            RSA_ENCRYPTION if spki.algorithm.parameters.is_none_or(|any| any == AnyRef::NULL) => {
                 let key = rsa::pkcs1::RsaPublicKey::from_der(bits).map_err(invalid)?;
                 PublicKey::rsa(key.modulus.as_bytes(), key.public_exponent.as_bytes())
             }
@@ -111,7 +112,7 @@ impl PublicKey {
             }
             other => refuse!(
                 CKR_PUBLIC_KEY_INVALID,
-                "a public key of the algorithm {other} is neither RSA nor EC"
+                "a public key of the algorithm {other}, or its parameters, is neither RSA nor EC"
             ),
         }
     }

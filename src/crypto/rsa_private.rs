@@ -24,7 +24,7 @@ use rsa::{
     rand_core::OsRng,
     traits::{PrivateKeyParts, PublicKeyParts},
 };
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::{
@@ -80,9 +80,12 @@ impl RsaPrivate {
 
     pub(super) fn from_components(input: RsaInput<'_>) -> Result<RsaPrivate> {
         // Before any arithmetic: the work grows with the cube of the length.
-        let integers =
-            [Some(input.n), Some(input.e), Some(input.d), input.p, input.q, input.dp, input.dq];
-        let longest = integers.iter().flatten().map(|part| without_leading_zeros(part).len()).max();
+        let integers = [
+            [Some(input.n), Some(input.e), Some(input.d), input.p],
+            [input.q, input.dp, input.dq, input.qi],
+        ];
+        let integers = integers.as_flattened().iter().flatten();
+        let longest = integers.map(|integer| without_leading_zeros(integer).len()).max();
         if longest.is_some_and(|longest| longest > SIZES.end() / 8) {
             refuse!(
                 CKR_KEY_SIZE_RANGE,
@@ -201,7 +204,7 @@ impl RsaPrivate {
         let mut key = Zeroizing::new(vec![0; len]);
         for (index, byte) in key.iter_mut().enumerate() {
             let decrypted = plaintext.get(index).copied().unwrap_or(0);
-            *byte = u8::conditional_select(&rejected[index], &decrypted, Choice::from(good));
+            *byte = u8::conditional_select(&rejected[index], &decrypted, good);
         }
         Ok(key)
     }

@@ -26,7 +26,7 @@ pub enum KeyWrap {
 /// The bytes that [`wrap`] makes of `len` bytes, `None` where it refuses the length.
 pub fn wrapped_len(method: KeyWrap, len: usize) -> Option<usize> {
     match method {
-        KeyWrap::Rfc3394 if len < 2 * HALF || len % HALF != 0 => None,
+        KeyWrap::Rfc3394 if len < 2 * HALF || !len.is_multiple_of(HALF) => None,
         // The length is a 32-bit number in the check value.
         KeyWrap::Rfc5649 if len == 0 || u32::try_from(len).is_err() => None,
         _ => len.checked_next_multiple_of(HALF)?.checked_add(HALF),
@@ -78,7 +78,7 @@ pub fn unwrap(method: KeyWrap, kek: &[u8], wrapped: &[u8]) -> Result<Zeroizing<V
         KeyWrap::Rfc3394 => 3 * HALF,
         KeyWrap::Rfc5649 => 2 * HALF,
     };
-    if wrapped.len() < shortest || wrapped.len() % HALF != 0 {
+    if wrapped.len() < shortest || !wrapped.len().is_multiple_of(HALF) {
         refuse!(
             CKR_ENCRYPTED_DATA_LEN_RANGE,
             "a wrapped key has a multiple of {HALF} bytes from {shortest} on, got {}",
