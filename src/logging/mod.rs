@@ -36,7 +36,7 @@ pub fn configure(config: &LogConfig) {
 
 /// Writes one line to standard error, whatever is configured: for C_Initialize, which has nobody
 /// else to tell why there is no configuration.
-pub fn to_stderr(sentence: &str) {
+pub fn last_resort(sentence: &str) {
     sink::write_stderr(Line::plain(sentence).as_bytes(), None);
 }
 

@@ -52,7 +52,7 @@ impl Sink {
             LogSink::File(path) => match append_to(path) {
                 Ok(file) => Sink::File(path.clone(), Open::new(file)),
                 Err(fault) => {
-                    super::to_stderr(&format!(
+                    super::last_resort(&format!(
                         "log file {}: {fault}; log lines go to standard error",
                         path.display()
                     ));
