@@ -271,7 +271,8 @@ impl Token {
     }
 
     fn usable(&self, now: Instant) -> bool {
-        now + MARGIN.min(self.expires.saturating_duration_since(self.refresh_from)) < self.expires
+        let ahead = self.expires.saturating_duration_since(self.refresh_from);
+        now + MARGIN.min(ahead / 2) < self.expires
     }
 }
 
@@ -306,7 +307,7 @@ mod tests {
             let token = Token::new("t", Duration::from_secs(seconds)).expect("token");
             let made = token.expires - Duration::from_secs(seconds);
             assert_eq!((token.refresh_from - made).as_secs(), refresh_at, "{seconds}");
-            assert!(token.usable(token.refresh_from - Duration::from_millis(1)), "{seconds}");
+            assert!(token.usable(token.refresh_from), "{seconds}");
             assert!(!token.usable(token.expires));
         }
     }

@@ -14,7 +14,6 @@ use async_trait::async_trait;
 use azure_core::{
     cloud::{CloudConfiguration, CustomConfiguration},
     credentials::{AccessToken, Secret, TokenCredential},
-    error::ErrorKind,
     http::{ClientMethodOptions, ClientOptions, RetryOptions, Transport},
     time::OffsetDateTime,
 };
@@ -134,7 +133,7 @@ impl Source {
         let asked = block_on(credential.get_token(&[&self.scope], None));
         let token = match asked {
             Ok(token) => token,
-            Err(error) => return Err(self.named(failure(&error, transport.failure()))),
+            Err(error) => return Err(self.named(failure(&error, transport.last()))),
         };
         let lifetime = token.expires_on - OffsetDateTime::now_utc();
         let lifetime = Duration::try_from(lifetime).unwrap_or_default();
@@ -297,21 +296,19 @@ fn user_assigned(identity: &UserAssigned) -> UserAssignedId {
     }
 }
 
-/// Sorts what azure_identity says; `network` is what the transport saw last.
-fn failure(error: &azure_core::Error, network: Option<NetError>) -> Failure {
-    match network {
-        Some(NetError::ThreadEnding | NetError::InsideRuntime) => return Failure::ThreadEnding,
-        Some(network) => return Failure::Unreachable(network.to_string()),
-        None => {}
-    }
+/// Sorts what azure_identity says; `last` is how its last request ended. (Its own error has no
+/// status when the body is not the JSON it expects.)
+fn failure(error: &azure_core::Error, last: Option<std::result::Result<u16, NetError>>) -> Failure {
     let text = first_line(&error.to_string());
-    let status =
-        error.downcast_ref::<azure_core::Error>().unwrap_or(error).http_status().map(u16::from);
-    match status {
-        Some(408 | 410 | 429 | 500..) => Failure::Unreachable(text),
-        Some(_) => Failure::Refused(text),
-        None if matches!(error.kind(), ErrorKind::Credential) => Failure::Refused(text),
-        None => Failure::Unreachable(text),
+    match last {
+        Some(Err(NetError::ThreadEnding | NetError::InsideRuntime)) => Failure::ThreadEnding,
+        Some(Err(network)) => Failure::Unreachable(network.to_string()),
+        Some(Ok(status @ (408 | 410 | 429 | 500..))) => {
+            Failure::Unreachable(format!("HTTP {status}: {text}"))
+        }
+        Some(Ok(200..=399)) => Failure::Unreachable(text),
+        // Nothing was asked when a program is the source, or the request could not be made.
+        Some(Ok(_)) | None => Failure::Refused(text),
     }
 }
 

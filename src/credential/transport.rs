@@ -43,7 +43,8 @@ pub(super) struct LaneTransport {
     /// Some for a managed identity: where its requests really go, None for the link-local address
     /// azure_identity knows.
     identity: Option<Option<ManagedIdentityEndpoint>>,
-    failure: Mutex<Option<NetError>>,
+    /// The status of the last answer, or why there was none.
+    last: Mutex<Option<Result<u16, NetError>>>,
 }
 
 impl LaneTransport {
@@ -52,12 +53,12 @@ impl LaneTransport {
         deadline: Instant,
         identity: Option<Option<ManagedIdentityEndpoint>>,
     ) -> Self {
-        LaneTransport { net, deadline, identity, failure: Mutex::new(None) }
+        LaneTransport { net, deadline, identity, last: Mutex::new(None) }
     }
 
-    /// Why there was no answer, if there was none.
-    pub fn failure(&self) -> Option<NetError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The status of the last answer, or why there was none; None if nothing was asked.
+    pub fn last(&self) -> Option<Result<u16, NetError>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn exchange(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
@@ -86,13 +87,11 @@ impl LaneTransport {
                 thread::sleep(pause);
                 continue;
             }
+            let last = answer.as_ref().map(|answer| answer.status).map_err(NetError::clone);
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
             return match answer {
                 Ok(answer) => raw(&answer),
-                Err(error) => {
-                    let text = error.to_string();
-                    *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    Err(Error::with_message(ErrorKind::Io, text))
-                }
+                Err(error) => Err(Error::with_message(ErrorKind::Io, error.to_string())),
             };
         }
     }

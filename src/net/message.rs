@@ -162,13 +162,14 @@ impl std::error::Error for NetError {}
 fn refused_certificate(error: &reqwest::Error) -> Option<String> {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
-        let tls = inner.downcast_ref::<rustls::Error>().or_else(|| {
-            inner.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()
-        });
-        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = inner.downcast_ref() {
             return Some(reason.to_string());
         }
-        source = inner.source();
+        // An io::Error is not the source of what wraps it: what it holds comes before its source.
+        source = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => inner.source(),
+        };
     }
     None
 }

@@ -119,6 +119,7 @@ impl Vault {
         let mut token = self.credential.token(deadline)?;
         let mut renewed = false;
         let mut attempt = 0;
+        let mut last = None;
         loop {
             attempt += 1;
             self.wait(call, deadline)?;
@@ -134,6 +135,13 @@ impl Vault {
                 token = self.credential.replacement(&token, deadline)?;
                 continue;
             }
+            if matches!(answer, Err(NetError::Timeout))
+                && call.operation.row().repeatable
+                && let Some(cause) = last
+            {
+                // Why it came to a last attempt tells more than that the attempt ran out of time.
+                return Err(cause);
+            }
             let error = match self.judge(call, answer, attempt) {
                 ControlFlow::Break(done) => return done,
                 ControlFlow::Continue(error) => error,
@@ -141,6 +149,7 @@ impl Vault {
             if Instant::now() >= deadline {
                 return Err(error);
             }
+            last = Some(error.clone());
             // The last answer tells more than "the deadline would pass while waiting".
             self.backoff.wait(deadline).map_err(|_| error)?;
         }

@@ -73,14 +73,14 @@ impl Vault {
         let mut failed: Vec<Option<Error>> = wanted.iter().map(|_| None).collect();
         let mut renewed = false;
         let mut open: Vec<usize> = (0..wanted.len()).collect();
-        for round in 1..=ROUNDS {
+        'rounds: for round in 1..=ROUNDS {
             let mut again = Vec::new();
             for chunk in open.chunks(self.pace.width.max(1) * PER_CONNECTION) {
-                if Instant::now() >= deadline {
-                    break;
-                }
                 self.learn_tenant(deadline)?;
-                self.wait(&Call::bare(Operation::ListKeys), deadline)?;
+                // Past the deadline, or throttled beyond it: what was fetched is kept.
+                if Instant::now() >= deadline || self.backoff.wait(deadline).is_err() {
+                    break 'rounds;
+                }
                 let token = self.credential.token(deadline)?;
                 let id = call::request_id()?;
                 let requests =

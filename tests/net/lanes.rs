@@ -1,0 +1,139 @@
+//! Connections: reuse, limits, deadlines, trust.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use akv_pkcs11::net::{Net, NetError, Request};
+use cryptoki_sys::{CKR_DEVICE_ERROR, CKR_GENERAL_ERROR};
+use reqwest::{Method, Url};
+
+use crate::{
+    config,
+    server::{Reply, Server},
+    service, sign, signature, soon, vault,
+};
+
+fn get(server: &Server) -> Request {
+    let url = format!("https://localhost:{}/x", server.address.port());
+    Request::new(Method::GET, Url::parse(&url).unwrap())
+}
+
+#[test]
+fn calls_in_a_row_share_one_connection() {
+    let server = service(|_| signature());
+    let vault = vault(&config(&server));
+    for _ in 0..20 {
+        sign(&vault).unwrap();
+    }
+    // Authority and service are one host here, so the token request shares it too.
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn a_connection_closed_while_idle_is_replaced_before_anything_is_sent() {
+    let server = service(|_| Reply::ThenClose(Box::new(signature())));
+    let vault = vault(&config(&server));
+    for round in 0..10 {
+        sign(&vault).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.seen_at(crate::SIGN_PATH).len(), 10, "nothing was sent twice");
+}
+
+#[test]
+fn no_more_connections_than_allowed_and_waiting_ends_at_the_deadline() {
+    let pause = Duration::from_millis(60);
+    let server = Server::https(move |_| Reply::Late(pause, Box::new(Reply::json("{}"))));
+    let mut config = config(&server);
+    config.max_connections = 2;
+    let net = Net::new(&config, Arc::default()).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(net.send(&get(&server), soon()).unwrap().status, 200));
+        }
+    });
+    assert_eq!(server.connections(), 2);
+    let silent = Server::https(|_| Reply::Silence(Duration::from_millis(800)));
+    let mut config = crate::config(&silent);
+    config.max_connections = 1;
+    let net = Net::new(&config, Arc::default()).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| net.send(&get(&silent), Instant::now() + Duration::from_millis(600)));
+        thread::sleep(Duration::from_millis(200));
+        let asked = Instant::now();
+        let refused = net.send(&get(&silent), asked + Duration::from_millis(150)).unwrap_err();
+        assert_eq!(refused, NetError::Busy);
+        assert!(asked.elapsed() < Duration::from_millis(400));
+    });
+}
+
+#[test]
+fn a_silent_server_cannot_hold_a_caller_beyond_the_deadline() {
+    let server = service(|_| Reply::Silence(Duration::from_secs(3)));
+    let mut config = config(&server);
+    config.timeout = Duration::from_millis(500);
+    let vault = vault(&config);
+    let started = Instant::now();
+    let error = sign(&vault).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    assert!(error.sentence().contains("no answer within the deadline"), "{error}");
+    assert!(started.elapsed() < Duration::from_millis(1200), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_refused_with_advice() {
+    let (server, other) = (service(|_| signature()), service(|_| signature()));
+    let mut config = config(&server);
+    config.ca = Some(other.ca);
+    config.tenant = None;
+    let error = sign(&vault(&config)).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    assert!(error.sentence().contains("not trusted: "), "{error}");
+    assert!(error.sentence().contains("`ca`"), "{error}");
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn redirects_are_not_followed() {
+    let server = service(|seen| match seen.path.as_str() {
+        "/elsewhere" => signature(),
+        _ => Reply::status(307, "").with("location", "/elsewhere"),
+    });
+    let error = sign(&vault(&config(&server))).unwrap_err();
+    assert_eq!((error.rv(), error.remote().unwrap().status), (CKR_DEVICE_ERROR, 307));
+    assert!(server.seen_at("/elsewhere").is_empty());
+}
+
+#[test]
+fn an_answer_without_end_is_not_read_to_its_end() {
+    let server = Server::https(|_| Reply::json("x".repeat(akv_pkcs11::net::MAX_BODY + 1)));
+    let net = Net::new(&config(&server), Arc::default()).unwrap();
+    assert_eq!(net.send(&get(&server), soon()).unwrap_err(), NetError::TooLong);
+}
+
+#[test]
+fn nobody_listens() {
+    let server = service(|_| signature());
+    let mut config = config(&server);
+    // A port that was free a moment ago.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.endpoint.port = unused.port();
+    config.timeout = Duration::from_millis(400);
+    let error = sign(&vault(&config)).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    assert!(error.sentence().contains("no connection"), "{error}");
+}
+
+#[test]
+fn a_thread_of_an_asynchronous_runtime_is_refused_and_not_brought_down() {
+    let server = service(|_| signature());
+    let vault = vault(&config(&server));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(async { sign(&vault) }).unwrap_err();
+    assert_eq!(error.rv(), CKR_GENERAL_ERROR);
+    assert!(server.seen().is_empty());
+    sign(&vault).unwrap();
+}
