@@ -1,1 +1,286 @@
 //! An emulator of Azure Key Vault and Managed HSM on one machine.
+//!
+//! Every answer is derived from state: keys are real keys, tokens are signed and checked, and
+//! what is not implemented is refused in the service's own words.
+//!
+//! ```text
+//! Emulator ── clock, counters, control endpoint (HTTP)
+//!   ├── Entra      one tenant: tokens (HTTPS)
+//!   └── Service    one per vault or HSM (HTTPS): route → body → service/* → dialect
+//!         └── State    names → versions → Material (crypto/*)
+//! ```
+
+mod body;
+mod clock;
+pub mod config;
+mod control;
+mod counters;
+mod crypto;
+mod dialect;
+mod entra;
+mod principal;
+mod refusal;
+mod route;
+mod server;
+mod service;
+mod state;
+mod tls;
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+use crate::clock::Clock;
+use crate::config::{Config, ServiceKind};
+use crate::control::Control;
+use crate::counters::Counters;
+use crate::entra::Entra;
+use crate::service::Service;
+pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
+
+/// A running emulator; its listeners end with the runtime it was started on.
+pub struct Emulator {
+    ready: Ready,
+    shutdown: Arc<Notify>,
+    /// Holds the CA file (unless one was named) and the module's configuration.
+    folder: tempfile::TempDir,
+}
+
+/// What a client needs to know; one line of JSON on the standard output of `run`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// Vaults and HSMs, in the order they were asked for.
+    pub services: Vec<ReadyService>,
+    /// URL of the authority, without tenant.
+    pub authority: String,
+    /// Tenant id.
+    pub tenant: String,
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: String,
+    /// File with the CA certificate, PEM.
+    pub ca_file: PathBuf,
+    /// URL of the control endpoint (plain HTTP).
+    pub control: String,
+    /// A configuration of the PKCS#11 module: one token per service.
+    pub module_config: PathBuf,
+}
+
+/// One vault or HSM as clients see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadyService {
+    /// Name.
+    pub name: String,
+    /// `vault` or `managed-hsm`.
+    pub kind: &'static str,
+    /// URL on loopback.
+    pub url: String,
+    /// Host name in the public cloud; the port answers to it, too.
+    pub host: String,
+    /// Port on 127.0.0.1.
+    pub port: u16,
+    /// Scope of tokens.
+    pub scope: String,
+}
+
+/// What to start.
+#[derive(Default)]
+pub struct Options {
+    /// Services, identities, switches.
+    pub config: Config,
+    /// What to make before the first request.
+    pub seeds: Vec<Seed>,
+    /// Where to write the CA certificate; the emulator's temporary folder when absent.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Emulator {
+    /// Starts everything and plants the seeds. Must be called within a tokio runtime.
+    pub async fn start(options: Options) -> Result<Self, String> {
+        let config = options.config;
+        let secret = match &config.client_secret {
+            Some(secret) => secret.clone(),
+            None => dialect::uuid().replace('-', ""),
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("akv-emulator-")
+            .tempdir()
+            .map_err(|error| format!("temporary folder: {error}"))?;
+        let identity = tls::identity().map_err(|error| format!("TLS identity: {error}"))?;
+        let ca_file = options.ca_file.unwrap_or_else(|| folder.path().join("ca.pem"));
+        write(&ca_file, &identity.ca_pem, 0o644)?;
+
+        let clock = Arc::new(Clock::default());
+        let counters = Arc::new(Counters::default());
+        let shutdown = Arc::new(Notify::new());
+        let tls = TlsAcceptor::from(Arc::clone(&identity.server));
+
+        let listener = server::bind(config.authority_port).await?;
+        let authority = format!("https://{}", address(&listener)?);
+        let entra = Entra::new(
+            &config,
+            &secret,
+            authority.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&counters),
+        );
+        let entra = Arc::new(entra.map_err(|error| format!("authority: {error}"))?);
+        let answering = Arc::clone(&entra);
+        tokio::spawn(server::serve(listener, Some(tls.clone()), move |call| {
+            let entra = Arc::clone(&answering);
+            async move { entra.answer(&call) }
+        }));
+
+        let listener = server::bind(config.control_port).await?;
+        let control = format!("http://{}", address(&listener)?);
+        let answering = Arc::new(Control {
+            counters: Arc::clone(&counters),
+            clock: Arc::clone(&clock),
+            shutdown: Arc::clone(&shutdown),
+        });
+        tokio::spawn(server::serve(listener, None, move |call| {
+            let control = Arc::clone(&answering);
+            async move { control.answer(&call) }
+        }));
+
+        let (mut services, mut planting) = (Vec::new(), Vec::new());
+        let asked = config.vault.iter().map(|one| (one, ServiceKind::Vault));
+        let asked = asked.chain(config.hsm.iter().map(|one| (one, ServiceKind::ManagedHsm)));
+        for (one, kind) in asked {
+            let service = Arc::new(Service::new(
+                &one.name,
+                kind,
+                config.switches.clone(),
+                Arc::clone(&clock),
+                Arc::clone(&counters),
+                Arc::clone(&entra),
+            ));
+            for seed in options.seeds.iter().cloned() {
+                let service = Arc::clone(&service);
+                planting.push(tokio::spawn(async move { service.plant(&seed).await }));
+            }
+            let listener = server::bind(one.port).await?;
+            let address = address(&listener)?;
+            services.push(ReadyService {
+                name: one.name.clone(),
+                kind: kind.as_str(),
+                url: format!("https://{address}"),
+                host: format!("{}.{}", one.name, kind.suffix()),
+                port: address.port(),
+                scope: format!("{}/.default", kind.resource()),
+            });
+            tokio::spawn(server::serve(listener, Some(tls.clone()), move |call| {
+                let service = Arc::clone(&service);
+                async move { service.answer(call).await }
+            }));
+        }
+        for planted in planting {
+            planted.await.map_err(|error| error.to_string())??;
+        }
+        let ready = Ready {
+            services,
+            authority,
+            tenant: config.tenant,
+            client_id: config.client_id,
+            client_secret: secret,
+            ca_file,
+            control,
+            module_config: folder.path().join("akv-pkcs11.toml"),
+        };
+        write(&ready.module_config, module_config(&ready).as_bytes(), 0o600)?;
+        Ok(Self { ready, shutdown, folder })
+    }
+
+    /// What clients need to know.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Resolves when the control endpoint was asked to end the emulator.
+    pub async fn asked_to_stop(&self) {
+        self.shutdown.notified().await;
+    }
+
+    /// The folder that goes when the emulator does.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Ready {
+    /// The environment in which the PKCS#11 module and the official SDKs find the emulator.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let ca_file = self.ca_file.display().to_string();
+        let mut variables = vec![
+            ("AKV_EMULATOR_CONTROL", self.control.clone()),
+            ("AKV_PKCS11_CONFIG", self.module_config.display().to_string()),
+            ("AKV_PKCS11_CA_FILE", ca_file.clone()),
+            ("AKV_PKCS11_AUTHORITY", self.authority.clone()),
+            ("AZURE_AUTHORITY_HOST", self.authority.clone()),
+            ("AZURE_TENANT_ID", self.tenant.clone()),
+            ("AZURE_CLIENT_ID", self.client_id.clone()),
+            ("AZURE_CLIENT_SECRET", self.client_secret.clone()),
+            // Not SSL_CERT_FILE: it would replace every other authority for the child.
+            ("REQUESTS_CA_BUNDLE", ca_file.clone()),
+            ("NODE_EXTRA_CA_CERTS", ca_file.clone()),
+            ("CURL_CA_BUNDLE", ca_file),
+        ];
+        if let Some(first) = self.services.first() {
+            variables.extend([
+                ("AKV_PKCS11_ENDPOINT", first.url.clone()),
+                ("AKV_PKCS11_SERVICE", first.kind.to_owned()),
+                ("AKV_PKCS11_SCOPE", first.scope.clone()),
+            ]);
+        }
+        variables
+    }
+}
+
+fn address(listener: &tokio::net::TcpListener) -> Result<std::net::SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
+}
+
+/// One `[[token]]` per service, the secret left in the environment.
+fn module_config(ready: &Ready) -> String {
+    let mut text = String::from("# Written by akv-emulator.\n");
+    let quoted = |value: &str| toml::Value::String(value.to_owned()).to_string();
+    for service in &ready.services {
+        let lines = [
+            ("label", quoted(&service.name)),
+            ("endpoint", quoted(&service.url)),
+            ("service", quoted(service.kind)),
+            ("authority", quoted(&ready.authority)),
+            ("tenant", quoted(&ready.tenant)),
+            ("scope", quoted(&service.scope)),
+            ("ca_file", quoted(&ready.ca_file.display().to_string())),
+            (
+                "credential",
+                format!(
+                    "{{ type = \"client-secret\", client_id = {}, secret = \
+                     \"env:AZURE_CLIENT_SECRET\" }}",
+                    quoted(&ready.client_id)
+                ),
+            ),
+        ];
+        text.push_str("\n[[token]]\n");
+        for (key, value) in lines {
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    text
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), String> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(content))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}

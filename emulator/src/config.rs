@@ -1,0 +1,136 @@
+//! What an emulator consists of: services, identities, switches.
+
+use serde::Deserialize;
+
+/// Which of the two services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceKind {
+    /// Azure Key Vault.
+    Vault,
+    /// Azure Managed HSM.
+    ManagedHsm,
+}
+
+impl ServiceKind {
+    /// `vault` or `managed-hsm`, as the module's configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vault => "vault",
+            Self::ManagedHsm => "managed-hsm",
+        }
+    }
+
+    /// The resource that tokens are for; their audience.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::Vault => "https://vault.azure.net",
+            Self::ManagedHsm => "https://managedhsm.azure.net",
+        }
+    }
+
+    /// DNS suffix of the public cloud.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Vault => "vault.azure.net",
+            Self::ManagedHsm => "managedhsm.azure.net",
+        }
+    }
+}
+
+/// One vault or HSM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Its name, the first label of its host name.
+    pub name: String,
+    /// Port on 127.0.0.1; 0 for any.
+    #[serde(default)]
+    pub port: u16,
+}
+
+/// The whole configuration; every member has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Vaults.
+    pub vault: Vec<ServiceConfig>,
+    /// Managed HSMs.
+    pub hsm: Vec<ServiceConfig>,
+    /// Port of the authority; 0 for any.
+    pub authority_port: u16,
+    /// Port of the control endpoint; 0 for any.
+    pub control_port: u16,
+    /// Tenant id.
+    pub tenant: String,
+    /// The client that may do everything.
+    pub client_id: String,
+    /// Its secret; a random one when absent.
+    pub client_secret: Option<String>,
+    /// Life of a token in seconds.
+    pub token_lifetime: i64,
+    /// Behaviour that is unknown, or that tests want to vary.
+    pub switches: Switches,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vault: Vec::new(),
+            hsm: Vec::new(),
+            authority_port: 0,
+            control_port: 0,
+            tenant: "7e1a0000-0000-4000-8000-0000000e0a1d".to_owned(),
+            client_id: "11111111-2222-4333-8444-555555555555".to_owned(),
+            client_secret: None,
+            token_lifetime: 3599,
+            switches: Switches::default(),
+        }
+    }
+}
+
+/// Named switches. Each default is documented in docs/emulator.md with its evidence.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Switches {
+    /// Seconds until a vault's deletion is visible under `/deleted…`.
+    pub deletion_delay: i64,
+    /// Seconds until a vault's recovery is visible.
+    pub recovery_delay: i64,
+    /// Seconds until a self-signed certificate is ready.
+    pub certificate_delay: i64,
+    /// Days a deleted object can be recovered: 7 to 90.
+    pub recoverable_days: u32,
+    /// Whether a caller's `iv` with GCM encryption is refused (else ignored).
+    pub gcm_caller_iv_refused: bool,
+    /// Whether HS256 and its kin take any length (else the hash's length only).
+    pub hmac_any_length: bool,
+    /// Whether a vault has RSNULL.
+    pub vault_rsnull: bool,
+    /// Whether a Managed HSM has RSNULL.
+    pub hsm_rsnull: bool,
+    /// Whether a vault takes oct keys (premium preview of 2026).
+    pub vault_oct_keys: bool,
+    /// Largest `value` of an AES operation in bytes; 0 for no limit.
+    pub max_aes_payload: usize,
+    /// Whether encrypt, verify and wrapKey work on a disabled key.
+    pub disabled_key_public_operations: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self {
+            deletion_delay: 0,
+            recovery_delay: 0,
+            certificate_delay: 0,
+            recoverable_days: 7,
+            gcm_caller_iv_refused: true,
+            hmac_any_length: false,
+            vault_rsnull: true,
+            hsm_rsnull: true,
+            vault_oct_keys: false,
+            max_aes_payload: 0,
+            disabled_key_public_operations: false,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The control endpoint: plain HTTP on loopback, for tests.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::service::{Call, Reply};
+
+/// What the control endpoint reaches.
+pub struct Control {
+    /// What was counted.
+    pub counters: Arc<Counters>,
+    /// The clock of all services.
+    pub clock: Arc<Clock>,
+    /// Rung to end the emulator.
+    pub shutdown: Arc<Notify>,
+}
+
+impl Control {
+    /// Answers a request.
+    pub fn answer(&self, call: &Call) -> Reply {
+        let (status, body) = match (&call.method, call.path.trim_end_matches('/')) {
+            (&Method::GET, "/counters") => {
+                (200, serde_json::to_value(self.counters.snapshot()).unwrap_or_default())
+            }
+            (&Method::POST, "/counters/reset") => {
+                self.counters.reset();
+                (200, json!({}))
+            }
+            (&Method::POST, "/clock/advance") => {
+                match call.parameter("seconds").and_then(|text| text.parse().ok()) {
+                    Some(seconds) => {
+                        self.clock.advance(seconds);
+                        (200, json!({"now": self.clock.now()}))
+                    }
+                    None => (400, json!({"error": "seconds=N is needed"})),
+                }
+            }
+            (&Method::GET, "/clock") => (200, json!({"now": self.clock.now()})),
+            (&Method::POST, "/shutdown") => {
+                self.shutdown.notify_one();
+                (200, json!({}))
+            }
+            (method, path) => (404, json!({"error": format!("no {method} {path} here")})),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            HeaderName::from_static("content-type"),
+            HeaderValue::from_static("application/json"),
+        );
+        Reply { status, headers, body: body.to_string().into_bytes() }
+    }
+}

@@ -1,0 +1,313 @@
+//! One vault or HSM: from a request to an answer. State is locked for look-ups and changes only,
+//! never while a key is made or used.
+
+mod certificates;
+mod keys;
+mod objects;
+mod operations;
+mod page;
+mod secrets;
+pub mod seed;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use akv_wire::{ApiVersion, Feature};
+use hyper::Method;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::RwLock;
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::config::{ServiceKind, Switches};
+use crate::counters::Counters;
+use crate::dialect::{self, Context, Dialect};
+use crate::entra::Entra;
+use crate::refusal::{Refusal, TokenFault};
+use crate::route::{self, Found, Match, Operation};
+use crate::state::State;
+
+/// A request, body read.
+pub struct Call {
+    /// HTTP method, `X-HTTP-METHOD` applied.
+    pub method: Method,
+    /// Path, still percent-encoded.
+    pub path: String,
+    /// Query parameters, decoded, in order.
+    pub query: Vec<(String, String)>,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// `host[:port]` the client used.
+    pub authority: String,
+    /// The body, or what was read of it before it grew too large.
+    pub body: Vec<u8>,
+    /// Whether the body was cut.
+    pub body_too_large: bool,
+}
+
+/// An answer.
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, length excepted.
+    pub headers: HeaderMap,
+    /// Body bytes.
+    pub body: Vec<u8>,
+}
+
+/// What an operation comes to.
+struct Outcome {
+    status: u16,
+    body: Vec<u8>,
+    location: Option<String>,
+}
+
+/// One vault or HSM.
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Which of the two it is.
+    pub kind: ServiceKind,
+    dialect: &'static dyn Dialect,
+    switches: Switches,
+    state: RwLock<State>,
+    clock: Arc<Clock>,
+    counters: Arc<Counters>,
+    entra: Arc<Entra>,
+}
+
+/// A request that is allowed to be carried out.
+struct Request<'a> {
+    call: &'a Call,
+    name: &'a str,
+    version: &'a str,
+    api: ApiVersion,
+}
+
+impl Service {
+    /// An empty service.
+    pub fn new(
+        name: &str,
+        kind: ServiceKind,
+        switches: Switches,
+        clock: Arc<Clock>,
+        counters: Arc<Counters>,
+        entra: Arc<Entra>,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            dialect: dialect::of(kind),
+            switches,
+            state: RwLock::default(),
+            clock,
+            counters,
+            entra,
+        }
+    }
+
+    /// Its name in the counters: `vault:NAME` or `managed-hsm:NAME`.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.kind.as_str(), self.name)
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, call: Call) -> Reply {
+        let started = Instant::now();
+        let request_id = dialect::uuid();
+        let outcome = self.carry_out(&call).await;
+        let authorization = self.entra.authorization_url(&call.authority);
+        let context = Context {
+            authority: &call.authority,
+            path: &call.path,
+            service: &self.name,
+            request_id: &request_id,
+            authorization: &authorization,
+            latency_ms: started.elapsed().as_millis(),
+        };
+        self.reply(&call, outcome, &context)
+    }
+
+    fn reply(
+        &self,
+        call: &Call,
+        outcome: Result<Outcome, Refusal>,
+        context: &Context<'_>,
+    ) -> Reply {
+        let mut headers = HeaderMap::new();
+        self.dialect.headers(&mut headers, context);
+        let mut set = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        let echo = call.headers.get("x-ms-return-client-request-id");
+        if echo.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+            && let Some(id) = call.headers.get("x-ms-client-request-id")
+            && let Ok(id) = id.to_str()
+        {
+            set("x-ms-client-request-id", id);
+        }
+        let (status, body, content_type) = match outcome {
+            Ok(outcome) => {
+                if let Some(location) = &outcome.location {
+                    set("location", location);
+                }
+                (outcome.status, outcome.body, "application/json; charset=utf-8")
+            }
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Unauthorized(_)) {
+                    set(
+                        "www-authenticate",
+                        &format!(
+                            "Bearer authorization=\"{}\", resource=\"{}\"",
+                            context.authorization,
+                            self.kind.resource()
+                        ),
+                    );
+                }
+                let error = self.dialect.refusal(&refusal, context);
+                (error.status, error.body, error.content_type)
+            }
+        };
+        if !body.is_empty() || self.kind == ServiceKind::ManagedHsm {
+            set("content-type", content_type);
+        }
+        Reply { status, headers, body }
+    }
+
+    /// Authentication, then version, then path: a stranger learns nothing.
+    async fn carry_out(&self, call: &Call) -> Result<Outcome, Refusal> {
+        let found = route::find(self.kind, &call.method, &call.path);
+        let principal = match self.entra.authenticate(&call.headers, self.kind) {
+            Ok(principal) => principal,
+            Err(fault) => {
+                self.counters.count(&self.label(), "401");
+                return Err(Refusal::Unauthorized(fault));
+            }
+        };
+        let name = match &found {
+            Found::Match(found) => found.route.name,
+            _ => "unknown",
+        };
+        self.counters.count(&self.label(), name);
+        if call.body_too_large {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let api = self.api_version(call)?;
+        let found = match found {
+            Found::Match(found) if found.route.since.is_none_or(|since| api.has(since)) => found,
+            Found::Match(Match { route, .. }) => {
+                let action = route.path.last().copied().unwrap_or_default();
+                return Err(Refusal::ActionNotSupported(action.to_owned()));
+            }
+            Found::UnknownAction(action) => return Err(Refusal::ActionNotSupported(action)),
+            Found::OtherMethod => return Err(Refusal::MethodNotAllowed),
+            Found::Nothing => return Err(Refusal::NoRoute),
+        };
+        if self.kind == ServiceKind::ManagedHsm && !api.has(Feature::ManagedHsm) {
+            return Err(Refusal::ApiVersionUnknown(api.to_string()));
+        }
+        check_name(&found)?;
+        principal.check(self.kind, &found)?;
+        let request = Request { call, name: &found.name, version: &found.version, api };
+        self.dispatch(found.route.operation, found.route.name, &request).await
+    }
+
+    fn api_version(&self, call: &Call) -> Result<ApiVersion, Refusal> {
+        match call.parameter("api-version") {
+            Some(name) => name.parse().map_err(|_| Refusal::ApiVersionUnknown(name.to_owned())),
+            // Recorded: a Managed HSM's own links to next pages carry none.
+            None if self.kind == ServiceKind::ManagedHsm
+                && call.parameter("$skiptoken").is_some() =>
+            {
+                Ok(ApiVersion::V7_4)
+            }
+            None => Err(Refusal::ApiVersionMissing),
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        operation: Operation,
+        name: &'static str,
+        request: &Request<'_>,
+    ) -> Result<Outcome, Refusal> {
+        match operation {
+            Operation::KeyCreate => self.create_key(request).await,
+            Operation::KeyImport => self.import_key(request),
+            Operation::KeyGet => self.get_key(request),
+            Operation::KeyList => self.list_keys(request),
+            Operation::KeyVersions => self.list_key_versions(request),
+            Operation::KeyUpdate => self.update_key(request),
+            Operation::KeyDelete => self.delete_key(request),
+            Operation::DeletedKeyList => self.list_deleted_keys(request),
+            Operation::DeletedKeyGet => self.get_deleted_key(request),
+            Operation::DeletedKeyRecover => self.recover_key(request),
+            Operation::DeletedKeyPurge => self.purge_key(request),
+            Operation::KeySign => self.sign(request),
+            Operation::KeyVerify => self.verify(request),
+            Operation::KeyEncrypt => self.encrypt(request, "encrypt"),
+            Operation::KeyWrap => self.encrypt(request, "wrapKey"),
+            Operation::KeyDecrypt => self.decrypt(request, "decrypt"),
+            Operation::KeyUnwrap => self.decrypt(request, "unwrapKey"),
+            Operation::Random => self.random(request),
+            Operation::CertificateCreate => self.create_certificate(request).await,
+            Operation::CertificateImport => self.import_certificate(request),
+            Operation::CertificateGet => self.get_certificate(request),
+            Operation::CertificateList => self.list_certificates(request),
+            Operation::CertificateVersions => self.list_certificate_versions(request),
+            Operation::CertificateUpdate => self.update_certificate(request),
+            Operation::CertificateDelete => self.delete_certificate(request),
+            Operation::CertificatePolicyGet => self.certificate_policy(request),
+            Operation::CertificatePending => self.pending_certificate(request),
+            Operation::CertificateMerge => self.merge_certificate(request),
+            Operation::SecretGet => self.get_secret(request),
+            Operation::SecretSet => self.set_secret(request),
+            Operation::SecretList => self.list_secrets(request),
+            Operation::SecretVersions => self.list_secret_versions(request),
+            Operation::SecretUpdate => self.update_secret(request),
+            Operation::SecretDelete => self.delete_secret(request),
+            Operation::Unsupported => Err(Refusal::NotImplemented(name.to_owned())),
+        }
+    }
+
+    fn ok<T: Serialize>(&self, body: &T) -> Result<Outcome, Refusal> {
+        Ok(Outcome { status: 200, body: dialect::render(self.kind, body), location: None })
+    }
+}
+
+impl Call {
+    /// The first value of a query parameter; names are case-insensitive.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// `^[0-9a-zA-Z-]{1,127}$`; an empty or percent-carrying name does not even reach the service.
+fn check_name(found: &Match) -> Result<(), Refusal> {
+    if !found.route.path.contains(&"{n}") {
+        return Ok(());
+    }
+    let name = &found.name;
+    if name.is_empty() || name.contains('%') {
+        return Err(Refusal::FrontEnd);
+    }
+    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if legal && name.len() <= 127 { Ok(()) } else { Err(Refusal::NameInvalid(name.clone())) }
+}
+
+impl From<openssl::error::ErrorStack> for Refusal {
+    fn from(stack: openssl::error::ErrorStack) -> Self {
+        Self::Internal(format!("OpenSSL: {stack}"))
+    }
+}
+
+impl From<TokenFault> for Refusal {
+    fn from(fault: TokenFault) -> Self {
+        Self::Unauthorized(fault)
+    }
+}

@@ -1,0 +1,176 @@
+//! Secrets: what certificates keep their chain in, and ordinary ones.
+
+use akv_wire::{
+    ApiVersion, DeletedSecretBundle, SecretBundle, SecretItem, SecretSetParameters,
+    SecretUpdateParameters,
+};
+use zeroize::Zeroizing;
+
+use super::objects::{
+    add_version, check_free, check_tags, is_live, life_of, live_mut, merge_life, not_found,
+    shown_tags, version,
+};
+use super::page::Row;
+use super::{Outcome, Request, Service};
+use crate::body;
+use crate::refusal::{Noun, Refusal};
+use crate::state::{SecretVersion, folded};
+
+/// Largest value, bytes.
+const MAX_VALUE: usize = 25 * 1024;
+
+impl Service {
+    pub(super) fn get_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        self.settle_certificates();
+        let bundle = {
+            let state = self.state.read();
+            let (object, found) =
+                version(&state.secrets, request.name, request.version, self.clock.now())?;
+            if !found.life.enabled {
+                return Err(Refusal::Disabled { noun: Noun::Secret, operation: "get" });
+            }
+            self.secret_bundle(request, &object.name, found, true)
+        };
+        self.ok(&bundle)
+    }
+
+    pub(super) fn set_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        let mut asked: SecretSetParameters = body::read(&request.call.body, body::SECRET_SET)?;
+        let value = asked.value.take().ok_or(Refusal::MemberMissing("value"))?;
+        if value.len() > MAX_VALUE {
+            return Err(Refusal::BadParameter(format!(
+                "The secret's value is larger than {MAX_VALUE} bytes.\r\n"
+            )));
+        }
+        let now = self.clock.now();
+        let new = SecretVersion {
+            id: self.dialect.version_id(),
+            value: Zeroizing::new(value),
+            content_type: asked.content_type.clone(),
+            life: life_of(asked.attributes.as_ref(), now)?,
+            tags: check_tags(asked.tags.as_ref())?,
+            managed: false,
+        };
+        let bundle = {
+            let mut state = self.state.write();
+            Self::expire(&mut state.secrets, now);
+            check_free(&state.secrets, request.name, now)?;
+            let sequence = state.next_sequence();
+            let object = add_version(&mut state.secrets, request.name, new.clone(), sequence);
+            self.secret_bundle(request, &object.name, &new, true)
+        };
+        self.ok(&bundle)
+    }
+
+    pub(super) fn update_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        let asked: SecretUpdateParameters = body::read(&request.call.body, body::SECRET_UPDATE)?;
+        let now = self.clock.now();
+        let tags = asked.tags.as_ref().map(|tags| check_tags(Some(tags))).transpose()?;
+        let bundle = {
+            let mut state = self.state.write();
+            let object = live_mut(&mut state.secrets, request.name, request.version, now)?;
+            let name = object.name.clone();
+            let found = object
+                .version_mut(request.version)
+                .ok_or_else(|| not_found::<SecretVersion>(request.name, request.version))?;
+            merge_life(&mut found.life, asked.attributes.as_ref(), now);
+            if let Some(tags) = tags {
+                found.tags = tags;
+            }
+            if asked.content_type.is_some() {
+                found.content_type = asked.content_type;
+            }
+            self.secret_bundle(request, &name, found, false)
+        };
+        self.ok(&bundle)
+    }
+
+    pub(super) fn list_secrets(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        self.settle_certificates();
+        let now = self.clock.now();
+        let rows = {
+            let state = self.state.read();
+            state
+                .secrets
+                .iter()
+                .filter(|(_, object)| is_live(object, now))
+                .filter_map(|(marker, object)| {
+                    let id = Self::id(&request.call.authority, "secrets", &object.name, "");
+                    let item = self.secret_item(id, object.version("")?, request.api);
+                    Some(Row { marker: marker.clone(), sequence: object.sequence, item })
+                })
+                .collect()
+        };
+        self.page(request, Noun::Secret, rows)
+    }
+
+    pub(super) fn list_secret_versions(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        self.settle_certificates();
+        let now = self.clock.now();
+        let authority = &request.call.authority;
+        let rows = {
+            let state = self.state.read();
+            let object = state.secrets.get(&folded(request.name));
+            object
+                .filter(|object| is_live(object, now))
+                .into_iter()
+                .flat_map(|object| object.versions.iter().enumerate().map(move |row| (object, row)))
+                .map(|(object, (rank, found))| {
+                    let id = Self::id(authority, "secrets", &object.name, &found.id);
+                    Row {
+                        marker: folded(&format!("{}/{}", object.name, found.id)),
+                        sequence: rank as u64,
+                        item: self.secret_item(id, found, request.api),
+                    }
+                })
+                .collect()
+        };
+        self.page(request, Noun::Secret, rows)
+    }
+
+    pub(super) fn delete_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        let now = self.clock.now();
+        let authority = &request.call.authority;
+        let bundle = {
+            let mut state = self.state.write();
+            Self::expire(&mut state.secrets, now);
+            let (object, deletion) = self.soft_delete(&mut state.secrets, request.name, now)?;
+            object.version("").map(|current| DeletedSecretBundle {
+                recovery_id: Some(Self::id(authority, "deletedsecrets", &object.name, "")),
+                deleted_date: Some(deletion.at),
+                scheduled_purge_date: Some(deletion.purge_at),
+                bundle: self.secret_bundle(request, &object.name, current, false),
+            })
+        };
+        self.ok(&bundle)
+    }
+
+    fn secret_bundle(
+        &self,
+        request: &Request<'_>,
+        name: &str,
+        found: &SecretVersion,
+        with_value: bool,
+    ) -> SecretBundle {
+        let authority = &request.call.authority;
+        let mut bundle = SecretBundle::default();
+        bundle.value = with_value.then(|| found.value.to_string());
+        bundle.content_type.clone_from(&found.content_type);
+        bundle.id = Some(Self::id(authority, "secrets", name, &found.id));
+        bundle.managed = found.managed.then_some(true);
+        bundle.attributes = self.attributes(&found.life, request.api);
+        bundle.tags = shown_tags(&found.tags);
+        bundle.kid = found.managed.then(|| Self::id(authority, "keys", name, &found.id));
+        bundle
+    }
+
+    fn secret_item(&self, id: String, found: &SecretVersion, api: ApiVersion) -> SecretItem {
+        SecretItem {
+            content_type: found.content_type.clone(),
+            id,
+            managed: found.managed.then_some(true),
+            attributes: self.attributes(&found.life, api),
+            tags: shown_tags(&found.tags),
+        }
+    }
+}
