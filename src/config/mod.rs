@@ -34,6 +34,9 @@ use self::{
 pub use self::{env::Env, model::*, pin::verify_pin, rules::name_is_legal};
 use crate::error::{Error, Result};
 
+/// What `pReserved` of C_Initialize points to begins with this, where it is ours to read.
+pub const RESERVED_PREFIX: &str = "akv-pkcs11:";
+
 /// Where the machine's configuration is.
 const SYSTEM: &str = "/etc/akv-pkcs11/config.toml";
 
@@ -75,7 +78,7 @@ fn load_from(reserved: Option<&str>, env: &Env, secure: bool, system: &Path) -> 
     let nothing = Env::empty();
     let (reserved, env) = if secure { (None, &nothing) } else { (reserved, env) };
     if let Some(reserved) = reserved {
-        let text = reserved.strip_prefix("akv-pkcs11:").unwrap_or(reserved);
+        let text = reserved.strip_prefix(RESERVED_PREFIX).unwrap_or(reserved);
         if text.contains(['=', '\n']) {
             return Config::parse(text, "pReserved", env);
         }
