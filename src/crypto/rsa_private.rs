@@ -45,6 +45,10 @@ use crate::{
 
 /// Bits of a modulus that aws-lc-rs takes with a private key.
 const SIZES: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// Bytes of a PrivateKeyInfo that is looked at; the largest key has less than 5 KiB.
+const MAX_PKCS8: usize = 8 * 1024;
+/// Bits that one prime may be longer than the other. Generators make them equal or nearly so.
+const MAX_IMBALANCE: usize = 8;
 /// 65537.
 const F4: [u8; 3] = [1, 0, 1];
 
@@ -93,22 +97,24 @@ impl RsaPrivate {
                 SIZES.end()
             );
         }
-        let integer = |bytes: &[u8]| BigUint::from_bytes_be(bytes);
+        let integer = |bytes: &[u8]| Zeroizing::new(BigUint::from_bytes_be(bytes));
         let (n, e, d) = (integer(input.n), integer(input.e), integer(input.d));
         check_size(n.bits())?;
         let one = BigUint::from(1u8);
         // `rsa` subtracts from d * e without looking.
-        if d <= one || d >= n || e <= one {
+        if *d <= one || *d >= *n || *e <= one {
             refuse!(CKR_ATTRIBUTE_VALUE_INVALID, "an exponent of the RSA key is out of range");
         }
         let primes = match (input.p, input.q) {
-            (Some(p), Some(q)) => vec![integer(p), integer(q)],
+            (Some(p), Some(q)) => vec![BigUint::from_bytes_be(p), BigUint::from_bytes_be(q)],
             (None, None) => Vec::new(),
             _ => refuse!(CKR_ATTRIBUTE_VALUE_INVALID, "one prime of the RSA key without the other"),
         };
-        let key = RsaPrivateKey::from_components(n, e, d, primes).map_err(inconsistent)?;
+        let key = RsaPrivateKey::from_components(take(n), take(e), take(d), primes)
+            .map_err(inconsistent)?;
         let given = [input.dp, input.dq, input.qi];
         let computed = [key.dp().cloned(), key.dq().cloned(), key.crt_coefficient()];
+        let computed = computed.map(|integer| integer.map(Zeroizing::new));
         for (name, (given, computed)) in ["dp", "dq", "qi"].iter().zip(given.iter().zip(&computed))
         {
             if given.is_some_and(|given| Some(integer(given)) != *computed) {
@@ -119,6 +125,10 @@ impl RsaPrivate {
     }
 
     pub(super) fn from_pkcs8(der: &[u8]) -> Result<RsaPrivate> {
+        // Before any arithmetic.
+        if der.len() > MAX_PKCS8 {
+            refuse!(CKR_KEY_SIZE_RANGE, "a PKCS#8 RSA key of {} bytes is too large", der.len());
+        }
         RsaPrivate::new(RsaPrivateKey::from_pkcs8_der(der).map_err(inconsistent)?)
     }
 
@@ -237,12 +247,19 @@ impl RsaPrivate {
         // `rsa`, blinded and checked against faults (see the module's comment).
         let power =
             hazmat::rsa_decrypt_and_check(&self.key, Some(&mut OsRng), &integer).map_err(failed)?;
-        let power = Zeroizing::new(power.to_bytes_be());
+        let power = Zeroizing::new(Zeroizing::new(power).to_bytes_be());
         to_length(&power, self.k()).map(Zeroizing::new).ok_or_else(|| failed("too long"))
     }
 
     fn new(key: RsaPrivateKey) -> Result<RsaPrivate> {
         check_size(key.n().bits())?;
+        // `rsa` adds p to a number below q until it is positive: a small p would not end.
+        let [p, q] = key.primes() else {
+            return Err(inconsistent("not two primes"));
+        };
+        if p.bits().abs_diff(q.bits()) > MAX_IMBALANCE {
+            return Err(inconsistent(format!("primes of {} and {} bits", p.bits(), q.bits())));
+        }
         let der = pkcs8(&key)?;
         let signing = KeyPair::from_pkcs8(&der).map_err(inconsistent)?;
         let decrypting = PrivateDecryptingKey::from_pkcs8(&der).map_err(inconsistent)?;
@@ -289,6 +306,11 @@ impl RsaPrivate {
     fn k(&self) -> usize {
         self.key.size()
     }
+}
+
+/// The integer moved out of its wiper, for an owner that wipes it itself.
+fn take(mut integer: Zeroizing<BigUint>) -> BigUint {
+    std::mem::take(&mut *integer)
 }
 
 struct Encodings {

@@ -11,7 +11,7 @@ pub use mac::Hmac;
 pub use wrap::{KeyWrap, unwrap, wrap, wrapped_len};
 
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, Algorithm, UnboundCipherKey};
-use cryptoki_sys::CKR_KEY_SIZE_RANGE;
+use cryptoki_sys::{CKR_FUNCTION_FAILED, CKR_KEY_SIZE_RANGE};
 
 use crate::error::{Error, Result};
 
@@ -35,8 +35,5 @@ fn key_size(len: usize) -> Error {
 
 /// aws-lc refused what the checks before it had accepted.
 fn failed(why: impl std::fmt::Display) -> Error {
-    Error::new(
-        cryptoki_sys::CKR_FUNCTION_FAILED,
-        format!("local operation with a secret key failed: {why}"),
-    )
+    Error::new(CKR_FUNCTION_FAILED, format!("local operation with a secret key failed: {why}"))
 }

@@ -152,15 +152,13 @@ impl Cipher {
         data: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>> {
         let mut cipher = Cipher::new(direction, mode, key)?;
-        let mut output = cipher.update(data)?;
+        let output = cipher.update(data)?;
         let rest = cipher.finish()?;
         if output.is_empty() {
             return Ok(rest);
         }
         // Appending might move the plaintext and leave the old copy unwiped.
-        let joined = Zeroizing::new([output.as_slice(), rest.as_slice()].concat());
-        output = joined;
-        Ok(output)
+        Ok(Zeroizing::new([output.as_slice(), rest.as_slice()].concat()))
     }
 }
 

@@ -66,6 +66,10 @@ fn the_edge_of_p521() {
 fn openssl_signs_and_we_verify_every_length() {
     for curve in Curve::ALL {
         let (theirs, ours) = pair(curve);
+        for special in [vec![0; 32], vec![0; 64], vec![0xff; 32], vec![0xff; 64]] {
+            let signature = sign(curve, &theirs, &special);
+            assert_eq!(rv(ours.verify_ecdsa(&special, &signature)), CKR_OK, "{curve:?}");
+        }
         for len in LENGTHS {
             let digest = fitting(curve, len);
             let signature = sign(curve, &theirs, &digest);

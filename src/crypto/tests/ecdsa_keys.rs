@@ -145,6 +145,16 @@ fn pkcs8_goes_both_ways() {
         let back = PrivateKey::from_pkcs8(&theirs.private_key_to_pkcs8().unwrap()).unwrap();
         assert_eq!(back.public(), ours.public());
         assert_eq!(back.ec_secret().unwrap(), ours.ec_secret().unwrap());
+        let der = ours.pkcs8_der().unwrap();
+        for bit in 0..der.len() * 8 {
+            let mut changed = der.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            // Refused, or a key whose halves belong together; never a panic.
+            if let Ok(key) = PrivateKey::from_pkcs8(&changed) {
+                let signature = key.sign_ecdsa(&[7; 32]).unwrap();
+                assert_eq!(rv(key.public().verify_ecdsa(&[7; 32], &signature)), CKR_OK, "{bit}");
+            }
+        }
         assert_eq!(format!("{back:?}"), format!("PrivateKey({})", curve.name()));
     }
     let rsa = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();

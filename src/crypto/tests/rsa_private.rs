@@ -7,7 +7,7 @@ use cryptoki_sys::{
     CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_KEY_SIZE_RANGE, CKR_MECHANISM_PARAM_INVALID, CKR_OK,
 };
 use openssl::{
-    bn::BigNum,
+    bn::{BigNum, BigNumContext},
     encrypt::Encrypter,
     pkey::{PKey, Private, Public},
     rsa::{Padding, Rsa},
@@ -71,6 +71,41 @@ fn missing_integers_are_computed() {
 }
 
 #[test]
+fn small_exponents_and_unbalanced_primes() {
+    let number = |text: u32| BigNum::from_u32(text).unwrap();
+    let three = Rsa::generate_with_e(2048, &number(3)).unwrap();
+    let parts = [three.n(), three.e(), three.d(), three.p().unwrap(), three.q().unwrap()];
+    let [n, e, d, p, q] = parts.map(|part| part.to_vec());
+    let input = RsaInput { n: &n, e: &e, d: &d, p: Some(&p), q: Some(&q), ..EMPTY };
+    let key = PrivateKey::from_rsa_components(input).unwrap();
+    let content = bytes(36);
+    let signature = key.sign_pkcs1(&content).unwrap();
+    assert_eq!(rv(key.public().verify_pkcs1(&content, &signature)), CKR_OK);
+    // Factors are recovered for exponents above 65536 only.
+    let input = RsaInput { p: None, q: None, ..input };
+    assert_eq!(rv(PrivateKey::from_rsa_components(input)), CKR_ATTRIBUTE_VALUE_INVALID);
+
+    // A prime of 1000 bits and one of 1048: sound arithmetic, and a loop of 2^48 rounds.
+    let e = number(65537);
+    let [p, q] = [1000, 1048].map(|bits| {
+        let mut prime = BigNum::new().unwrap();
+        prime.generate_prime(bits, false, None, None).unwrap();
+        prime
+    });
+    let one = number(1);
+    let phi = &(&p - &one) * &(&q - &one);
+    let mut d = BigNum::new().unwrap();
+    d.mod_inverse(&e, &phi, &mut BigNumContext::new().unwrap()).unwrap();
+    let [n, e, d, p, q] = [&p * &q, e, d, p, q].map(|part| part.to_vec());
+    for (p, q) in [(&p, &q), (&q, &p)] {
+        let input = RsaInput { n: &n, e: &e, d: &d, p: Some(p), q: Some(q), ..EMPTY };
+        assert_eq!(rv(PrivateKey::from_rsa_components(input)), CKR_ATTRIBUTE_VALUE_INVALID);
+    }
+    let input = RsaInput { n: &n, e: &e, d: &d, ..EMPTY };
+    assert_eq!(rv(PrivateKey::from_rsa_components(input)), CKR_ATTRIBUTE_VALUE_INVALID);
+}
+
+#[test]
 fn integers_that_do_not_belong_together() {
     let full = KEY.rsa_components().unwrap();
     let whole = input(&full);
@@ -114,6 +149,16 @@ fn pkcs8_goes_both_ways() {
     for end in (0..der.len()).step_by(7) {
         assert_ne!(rv(PrivateKey::from_pkcs8(&der[..end])), CKR_OK, "the first {end} bytes");
     }
+    for bit in (0..der.len() * 8).step_by(61) {
+        let mut changed = der.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        // Refused, or a key that works; never a panic.
+        if let Ok(key) = PrivateKey::from_pkcs8(&changed) {
+            assert_eq!(rv(key.sign_pkcs1(b"content")), CKR_OK, "bit {bit}");
+        }
+    }
+    let megabyte = vec![0x30; 1 << 20];
+    assert_eq!(rv(PrivateKey::from_pkcs8(&megabyte)), CKR_ATTRIBUTE_VALUE_INVALID);
     let ed25519 = PKey::generate_ed25519().unwrap().private_key_to_pkcs8().unwrap();
     assert_eq!(rv(PrivateKey::from_pkcs8(&ed25519)), CKR_ATTRIBUTE_VALUE_INVALID);
 }
