@@ -56,8 +56,8 @@ impl Config {
     ///
     /// # Errors
     /// A sentence that names file, line and value and is meant for the operator: CKR_ARGUMENTS_BAD
-    /// where the text of `reserved` itself is at fault, CKR_FUNCTION_FAILED otherwise (of the codes
-    /// PKCS#11 3.2, 5.4 allows C_Initialize, the one that does not claim a broken token).
+    /// where the text of `reserved` or the path in it is at fault, CKR_FUNCTION_FAILED otherwise
+    /// (of the codes PKCS#11 3.2, 5.4 allows C_Initialize, the one that claims nothing else).
     pub fn load(reserved: Option<&str>, env: &Env, secure: bool) -> Result<Config> {
         load_from(reserved, env, secure, Path::new(SYSTEM))
     }

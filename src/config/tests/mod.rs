@@ -1,4 +1,4 @@
-//! Precedence, permissions, set-uid, environment only; each key, each example.
+//! Precedence, permissions, set-uid, environment only.
 
 use std::{
     collections::BTreeMap,
@@ -13,9 +13,7 @@ use cryptoki_sys::{CKR_ARGUMENTS_BAD, CKR_FUNCTION_FAILED};
 
 use super::{
     Config, CredentialConfig, Env, LogSink, Login, SecretSource, Service, UserAssigned,
-    cloud::CLOUDS,
-    keys::{Absent, CREDENTIALS, Key, LOG, TOKEN},
-    load_from, verify_pin,
+    cloud::CLOUDS, load_from, verify_pin,
 };
 use crate::error::Error;
 
@@ -24,6 +22,7 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICA
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
 const TOKEN_LINE: &str = "[[token]]\nendpoint = \"https://contoso.vault.azure.net\"\n";
 
+mod each_key;
 mod mistakes;
 
 /// A folder with the files that examples name.
@@ -395,67 +394,6 @@ fn suffixes_decide_service_authority_and_scope() {
     assert_eq!(config.tokens[0].authority, "https://login.other.example");
 }
 
-/// Each key changes something when it is given, nothing when it is given its default, and its
-/// example is a good one: no key is read and forgotten.
-#[test]
-fn every_key_has_an_effect() {
-    let folder = Folder::new();
-    let base = "[[token]]\nendpoint = \"https://base.vault.azure.net\"\n";
-    let foreign = "[[token]]\nendpoint = \"https://kv.corp.example\"\n\
-                   authority = \"https://a.example\"\nscope = \"https://s.example/.default\"\n";
-    let env = env([("AZURE_CLIENT_ID", "app"), ("AZURE_CLIENT_SECRET", "s3cr3t")]);
-    let read = |text: &str| format!("{:?}", folder.load(text, &env));
-    let mut checked = 0;
-    let mut check = |key: &Key, before: &str, after: &str| {
-        let with = |literal: &str| read(&format!("{before}{} = {literal}{after}", key.name));
-        let without = read(&format!("{before}{after}"));
-        let given = with(key.example);
-        assert!(given.starts_with("Ok"), "{}: {given}", key.name);
-        assert_ne!(given, without, "{} has no effect", key.name);
-        if let Absent::Is(literal) = key.absent {
-            assert_eq!(with(literal), without, "{}: default", key.name);
-        }
-        checked += 1;
-    };
-    for key in TOKEN {
-        match key.name {
-            "endpoint" => check(key, "[[token]]\n", "\n"),
-            "service" => check(key, foreign, "\n"),
-            "pin_hash" => check(key, &format!("{base}login = \"pin\"\n"), "\n"),
-            _ => check(key, base, "\n"),
-        }
-    }
-    for key in LOG {
-        check(key, "[log]\n", &format!("\n{base}"));
-    }
-    assert_eq!(checked, TOKEN.len() + LOG.len());
-}
-
-#[test]
-fn examples_of_each_credential_make_one() {
-    let folder = Folder::new();
-    for kind in CREDENTIALS {
-        // Keys of which only one may be given are tried one by one.
-        let sets: Vec<Vec<&Key>> = match kind.name {
-            "managed-identity" => kind.keys.iter().map(|key| vec![key]).collect(),
-            _ => vec![kind.keys.iter().collect()],
-        };
-        for keys in sets {
-            let keys: Vec<_> =
-                keys.iter().map(|key| format!(", {} = {}", key.name, key.example)).collect();
-            let login = if kind.name == "login" { "login = \"client-secret\"\n" } else { "" };
-            let text = format!(
-                "{TOKEN_LINE}{login}credential = {{ type = {:?}{} }}\n",
-                kind.name,
-                keys.concat()
-            );
-            let config = folder.load(&text, &Env::empty()).expect(&text);
-            let tenant = config.tokens[0].tenant.as_deref();
-            assert_eq!(tenant.is_some(), text.contains("tenant = "), "{text}");
-        }
-    }
-}
-
 #[test]
 fn certificates_are_read_now_and_in_order() {
     let folder = Folder::new();
@@ -505,4 +443,34 @@ fn reading_takes_under_a_millisecond() {
         .min();
     // Unoptimised test builds get ten times the allowance.
     assert!(best < Some(Duration::from_millis(10)), "{best:?}");
+}
+
+/// Whatever stands in the file, the answer is a configuration or a sentence.
+#[test]
+fn damaged_text_is_refused_or_taken_and_never_a_panic() {
+    let folder = Folder::new();
+    let text = format!(
+        "[log]\nlevel = \"info\"\n{TOKEN_LINE}slot = 0x10\ntimeout = \"5s\"\nkeys = [\"a\", \
+         \"b/0123456789abcdef0123456789abcdef\"]\ntags = {{ \"ä\" = '''x''' }}\n\
+         credential = {{ type = \"client-secret\", client_id = \"a\", secret = \"x\" }}\n"
+    );
+    assert!(folder.load(&text, &Env::empty()).is_ok());
+    let mut refused = 0;
+    for at in 0..text.len() {
+        for byte in [b'\0', b'"', b'\'', b'\n', b'[', b'=', b'9', b'\\', b'#', b'\x7f'] {
+            let mut damaged = text.clone().into_bytes();
+            damaged[at] = byte;
+            // Bytes that are not UTF-8 do not get this far.
+            let Ok(damaged) = String::from_utf8(damaged) else { continue };
+            if let Err(error) = Config::parse(&damaged, "test", &Env::empty()) {
+                assert!(error.sentence().starts_with("test"), "{error}");
+                refused += 1;
+            }
+        }
+        let Some(head) = text.get(..at) else { continue };
+        if let Err(error) = Config::parse(head, "test", &Env::empty()) {
+            assert!(error.sentence().starts_with("test"), "{error}");
+        }
+    }
+    assert!(refused > text.len(), "{refused}");
 }
