@@ -26,7 +26,7 @@ mod tests;
 pub use curve::{Curve, ecdsa_input};
 pub use digest_info::DigestInfo;
 pub use hash::{Hash, Hasher};
-pub use private::{PrivateKey, RsaComponents};
+pub use private::{PrivateKey, RsaComponents, RsaInput};
 pub use public::PublicKey;
 
 use cryptoki_sys::CKR_RANDOM_NO_RNG;

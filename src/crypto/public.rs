@@ -65,19 +65,7 @@ impl PublicKey {
             Ok(inner) if point.len() != 1 + 2 * size => inner.as_bytes(),
             _ => point,
         };
-        match bare.split_first() {
-            Some((4, coordinates)) if coordinates.len() == 2 * size => {
-                let (x, y) = coordinates.split_at(size);
-                PublicKey::ec(curve, x, y)
-            }
-            _ => refuse!(
-                CKR_PUBLIC_KEY_INVALID,
-                "{} bytes are no uncompressed point of {}; it has {} bytes, the first is 04",
-                bare.len(),
-                curve.name(),
-                1 + 2 * size
-            ),
-        }
+        PublicKey::from_bare_point(curve, bare)
     }
 
     /// The key of a SubjectPublicKeyInfo (RFC 5280, 4.1) in DER.
@@ -108,7 +96,7 @@ impl PublicKey {
             EC_PUBLIC_KEY => {
                 let params = spki.algorithm.parameters.map(|params| params.to_der());
                 let params = params.transpose().map_err(invalid)?.unwrap_or_default();
-                PublicKey::from_ec_point(Curve::from_params(&params)?, bits)
+                PublicKey::from_bare_point(Curve::from_params(&params)?, bits)
             }
             other => refuse!(
                 CKR_PUBLIC_KEY_INVALID,
@@ -285,6 +273,24 @@ impl PublicKey {
         data: &[u8],
     ) -> Result<Vec<u8>> {
         self.as_rsa()?.encrypt_oaep(hash, mgf, label, data)
+    }
+
+    /// A point from 04||X||Y.
+    fn from_bare_point(curve: Curve, point: &[u8]) -> Result<PublicKey> {
+        let size = curve.field_bytes();
+        match point.split_first() {
+            Some((4, coordinates)) if coordinates.len() == 2 * size => {
+                let (x, y) = coordinates.split_at(size);
+                PublicKey::ec(curve, x, y)
+            }
+            _ => refuse!(
+                CKR_PUBLIC_KEY_INVALID,
+                "{} bytes are no uncompressed point of {}; it has {} bytes, the first is 04",
+                point.len(),
+                curve.name(),
+                1 + 2 * size
+            ),
+        }
     }
 
     fn as_rsa(&self) -> Result<&RsaPublic> {

@@ -49,6 +49,15 @@ fn spki_is_what_openssl_writes_and_back() {
             CKR_PUBLIC_KEY_INVALID
         );
     }
+    // An OCTET STRING around the point belongs into CKA_EC_POINT, not here: the id would differ.
+    let key = PrivateKey::generate_ec(Curve::P256).unwrap().public();
+    let (spki, point) = (key.spki_der(), key.ec_point_der().unwrap());
+    let mut wrapped = [&spki[..spki.len() - 65], &point].concat();
+    // The outer SEQUENCE and the BIT STRING are two bytes longer.
+    wrapped[1] += 2;
+    wrapped[24] += 2;
+    assert_eq!(wrapped[23], 0x03, "the BIT STRING");
+    assert_eq!(rv(PublicKey::from_spki_der(&wrapped)), CKR_PUBLIC_KEY_INVALID);
     let ed25519 = PKey::generate_ed25519().unwrap().public_key_to_der().unwrap();
     assert_eq!(rv(PublicKey::from_spki_der(&ed25519)), CKR_PUBLIC_KEY_INVALID);
 }
