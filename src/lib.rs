@@ -1,10 +1,22 @@
 //! PKCS#11 provider for Azure Key Vault and Azure Managed HSM.
+//!
+//! Five rooms, each knowing only the one below (ARCHITECTURE.md): `abi` (C pointers), sessions
+//! and handles, `operation`, `vault` (REST), `net` (HTTPS on the caller's thread).
 
+pub mod abi;
 pub mod config;
 pub mod credential;
 pub mod crypto;
 pub mod error;
+pub mod handles;
+pub mod hex;
 pub mod logging;
+pub mod mechanism;
+pub mod module;
 pub mod net;
+pub mod object;
+pub mod operation;
 pub mod process;
+pub mod session;
+pub mod slot;
 pub mod vault;

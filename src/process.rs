@@ -1,10 +1,299 @@
-//! What belongs to the whole process: signal masks here, the module's one cell and the fork rule.
+//! What belongs to the whole process: the one static of the crate, the fork rule, signal masks,
+//! and whether a pointer that a host passed can be read.
+//!
+//! **The fork rule.** A forked child holds a copy of the parent's module whose locks may be held
+//! by threads that are not there, and whose sockets and runtimes still belong to the parent. So
+//! the static points to a cell that is stamped with the process's generation; every entry
+//! compares stamps before it touches a lock, and in a child puts a new cell in place. The old one
+//! is leaked, never dropped. What the child gets is decided by its first call: C_Initialize makes
+//! a fresh module, C_Finalize ends the inherited one, anything else adopts sessions, objects and
+//! operations as they were at the fork (CKF_INTERFACE_FORK_SAFE).
 
 #![allow(unsafe_code)]
 
-use std::{io, marker::PhantomData, mem::MaybeUninit, ptr};
+use std::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    io::{self, Read},
+    marker::PhantomData,
+    mem::MaybeUninit,
+    num::NonZeroUsize,
+    os::fd::AsRawFd,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
+    },
+};
 
+use cryptoki_sys::{CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_CRYPTOKI_NOT_INITIALIZED};
 use libc::{SIG_BLOCK, SIG_SETMASK, SIGPIPE, c_int, sigset_t};
+use once_cell::race::OnceNonZeroUsize;
+
+use crate::{
+    config::Config,
+    error::{Error, Result},
+    module::{Module, ShortLocks},
+};
+
+/// The one static: the cell of this process, made at the first call.
+static CELL: AtomicPtr<Cell> = AtomicPtr::new(ptr::null_mut());
+
+/// The module, stamped with the process generation that made it.
+struct Cell {
+    stamp: u64,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Not initialised. `parents` is the configuration that a parent process had read, for a
+    /// child that can no longer read files or environment.
+    Empty { parents: Option<Arc<Config>> },
+    /// Initialised by this process, or adopted from its parent.
+    Live(Arc<Module>),
+    /// The parent's module, as it was at the fork; no call has been made in this process yet.
+    Inherited(Arc<Module>),
+}
+
+/// The module of this process.
+///
+/// # Errors
+/// CKR_CRYPTOKI_NOT_INITIALIZED; whatever adopting an inherited module fails with.
+pub fn module() -> Result<Arc<Module>> {
+    let mut state = lock(cell());
+    match &*state {
+        State::Live(module) => Ok(Arc::clone(module)),
+        State::Empty { .. } => Err(not_initialized()),
+        State::Inherited(parents) => {
+            let adopted = Arc::new(Module::adopted(parents)?);
+            leak(std::mem::replace(&mut *state, State::Live(Arc::clone(&adopted))));
+            Ok(adopted)
+        }
+    }
+}
+
+/// C_Initialize: puts the module that `make` builds in place. `make` is given the configuration a
+/// parent process had read, if there was one.
+///
+/// # Errors
+/// CKR_CRYPTOKI_ALREADY_INITIALIZED, or whatever `make` fails with.
+pub fn initialize(make: impl FnOnce(Option<Arc<Config>>) -> Result<Module>) -> Result<()> {
+    register_fork_handlers();
+    let mut state = lock(cell());
+    let parents = match &*state {
+        State::Live(_) => {
+            return Err(Error::new(CKR_CRYPTOKI_ALREADY_INITIALIZED, "C_Initialize came twice"));
+        }
+        State::Empty { parents } => parents.clone(),
+        State::Inherited(module) => Some(module.config()),
+    };
+    let module = make(parents)?;
+    leak(std::mem::replace(&mut *state, State::Live(Arc::new(module))));
+    Ok(())
+}
+
+/// C_Finalize: takes the module away. Calls that are under way finish with it.
+///
+/// # Errors
+/// CKR_CRYPTOKI_NOT_INITIALIZED.
+pub fn finalize() -> Result<()> {
+    let mut state = lock(cell());
+    let parents = match &*state {
+        State::Live(module) if module.is_inherited() => Some(module.config()),
+        State::Live(_) => None,
+        State::Inherited(module) => Some(module.config()),
+        State::Empty { .. } => return Err(not_initialized()),
+    };
+    let ended = std::mem::replace(&mut *state, State::Empty { parents });
+    drop(state);
+    if let State::Live(module) = &ended {
+        module.close();
+    }
+    leak(ended);
+    Ok(())
+}
+
+/// Drops what is this process's own; what came from a parent is leaked, since dropping it would
+/// use the parent's sockets, runtimes and locks.
+fn leak(state: State) {
+    match state {
+        State::Inherited(module) => std::mem::forget(module),
+        own @ (State::Live(_) | State::Empty { .. }) => drop(own),
+    }
+}
+
+fn not_initialized() -> Error {
+    Error::new(CKR_CRYPTOKI_NOT_INITIALIZED, "C_Initialize has not been called")
+}
+
+fn lock(cell: &'static Cell) -> MutexGuard<'static, State> {
+    cell.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cell of this process: made at the first call, and again at the first call after a fork.
+fn cell() -> &'static Cell {
+    let stamp = generation();
+    loop {
+        let current = CELL.load(Ordering::Acquire);
+        // SAFETY: CELL is NULL or points to a cell that was leaked for ever by this function.
+        let old: Option<&'static Cell> = unsafe { current.as_ref() };
+        let state = match old {
+            Some(cell) if cell.stamp == stamp => return cell,
+            Some(parents) => inherited(parents),
+            None => State::Empty { parents: None },
+        };
+        let new = Box::into_raw(Box::new(Cell { stamp, state: Mutex::new(state) }));
+        if CELL.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: `new` was made above and given to nobody: another thread's cell won.
+            let lost = unsafe { Box::from_raw(new) };
+            leak(lost.state.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// What a child finds in its parent's cell. The lock can be had when the fork went through our
+/// handlers; after a raw system call it may be held by a thread that is not here: then nothing.
+fn inherited(parents: &'static Cell) -> State {
+    let state = match parents.state.try_lock() {
+        Ok(state) => state,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return State::Empty { parents: None },
+    };
+    match &*state {
+        State::Live(module) | State::Inherited(module) => State::Inherited(Arc::clone(module)),
+        State::Empty { parents } => State::Empty { parents: parents.clone() },
+    }
+}
+
+/// The generation of this process: a number no ancestor had. One page of memory that the kernel
+/// wipes in a forked child holds it; where the kernel lacks MADV_WIPEONFORK it is the process id
+/// (which misses a child in a new pid namespace that gets its parent's number).
+fn generation() -> u64 {
+    static PAGE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    const NO_PAGE: NonZeroUsize = NonZeroUsize::MAX;
+    let page = PAGE.get_or_init(|| wiped_page().unwrap_or(NO_PAGE));
+    if page == NO_PAGE {
+        return u64::from(std::process::id());
+    }
+    // SAFETY: `wiped_page` mapped a whole zeroed page that is never unmapped; it is used as this
+    // one atomic only.
+    let stamp = unsafe { AtomicU64::from_ptr(page.get() as *mut u64) };
+    match stamp.load(Ordering::Acquire) {
+        0 => {
+            let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
+            match stamp.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => fresh,
+                Err(others) => others,
+            }
+        }
+        known => known,
+    }
+}
+
+/// A zeroed page that the kernel zeroes again in every forked child.
+fn wiped_page() -> Option<NonZeroUsize> {
+    const LENGTH: usize = 4096;
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
+    let page = unsafe { libc::mmap(ptr::null_mut(), LENGTH, access, kind, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the mapping made above, whole.
+    if unsafe { libc::madvise(page, LENGTH, libc::MADV_WIPEONFORK) } == 0 {
+        return NonZeroUsize::new(page as usize);
+    }
+    // SAFETY: the mapping made above, which nothing points to.
+    unsafe { libc::munmap(page, LENGTH) };
+    None
+}
+
+/// What is held between the fork handlers, so that the child's copy of what the short locks guard
+/// is whole.
+struct Held {
+    /// Of a live module. Dropped first: the guards borrow from the module kept beside them.
+    locks: Option<(ShortLocks<'static>, Arc<Module>)>,
+    cell: MutexGuard<'static, State>,
+}
+
+/// Where it is held. `before_fork` fills it and `after_fork` empties it, in one thread.
+struct HeldHere(UnsafeCell<Option<Held>>);
+
+// SAFETY: touched only by a thread that holds the cell's lock: `before_fork` takes it before it
+// writes, and gives it to `after_fork` of the same thread by way of this very value.
+unsafe impl Sync for HeldHere {}
+
+static HELD: HeldHere = HeldHere(UnsafeCell::new(None));
+
+fn register_fork_handlers() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        // SAFETY: the handlers are functions of this library, which is never unmapped
+        // (-z nodelete).
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    }
+}
+
+/// Takes the short locks in their order (cell, sessions, objects). None of them is ever held
+/// across a request, so this never waits for the network.
+extern "C" fn before_fork() {
+    let cell = lock(cell());
+    let locks = match &*cell {
+        State::Live(module) => {
+            let module = Arc::clone(module);
+            // SAFETY: the module is kept beside the guards and dropped after them.
+            let borrowed: &'static Module = unsafe { &*Arc::as_ptr(&module) };
+            Some((borrowed.hold_short_locks(), module))
+        }
+        State::Empty { .. } | State::Inherited(_) => None,
+    };
+    // SAFETY: this thread holds the cell's lock (see `HeldHere`).
+    unsafe { *HELD.0.get() = Some(Held { locks, cell }) };
+}
+
+/// Gives the locks back, in the parent and in the child.
+extern "C" fn after_fork() {
+    // SAFETY: `before_fork` of this thread left the cell's lock here (see `HeldHere`).
+    let held = unsafe { (*HELD.0.get()).take() };
+    if let Some(Held { locks, cell }) = held {
+        drop(locks);
+        drop(cell);
+    }
+}
+
+/// The NUL-terminated string at `address`, at most `most` bytes of it, if all of it can be read:
+/// the kernel is asked to copy it through a pipe, so that a pointer to nowhere is an answer and
+/// not a crash. None for NULL, unreadable memory, or no NUL within `most`.
+pub fn readable_c_string(address: *const c_void, most: usize) -> Option<Vec<u8>> {
+    const PAGE: usize = 4096;
+    let (mut reader, writer) = io::pipe().ok()?;
+    let mut text = Vec::new();
+    while !address.is_null() && text.len() < most {
+        let start = (address as usize).checked_add(text.len())?;
+        // Up to the end of its page: whether the next one can be read is another question.
+        let wanted = (PAGE - start % PAGE).min(most - text.len());
+        // SAFETY: write(2) only reads from `start`, and answers EFAULT where it cannot.
+        let copied =
+            unsafe { libc::write(writer.as_raw_fd(), start as *const c_void, wanted) };
+        let copied = usize::try_from(copied).ok().filter(|n| *n > 0)?;
+        let mut part = vec![0; copied];
+        reader.read_exact(&mut part).ok()?;
+        if let Some(end) = part.iter().position(|byte| *byte == 0) {
+            text.extend_from_slice(&part[..end]);
+            return Some(text);
+        }
+        text.extend_from_slice(&part);
+    }
+    None
+}
+
+/// Whether the process runs with more rights than its user (set-uid and the like): then the
+/// environment and the home directory are not to be believed.
+pub fn is_secure() -> bool {
+    // SAFETY: getauxval reads a table the kernel gave the process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
 
 /// Keeps SIGPIPE away from the host while this thread writes to sockets.
 ///

@@ -32,6 +32,9 @@ use crate::{
 
 /// A token is not sent with less than this left: the request and the clocks take their time.
 const MARGIN: Duration = Duration::from_secs(20);
+/// A refusal is repeated from memory for this long, so that a host that goes on calling with a
+/// wrong secret does not go on asking with it.
+const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 /// After a refresh ahead of expiry failed, the next one waits.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 
@@ -59,7 +62,7 @@ struct State {
     asking: bool,
     /// Attempts that ended, and how the last one failed: whoever waited for it shares its fate.
     attempts: u64,
-    failure: Option<Error>,
+    failure: Option<(Instant, Error)>,
     not_before: Option<Instant>,
     /// From the configuration, else from the service's challenge.
     tenant: Option<String>,
@@ -131,6 +134,7 @@ impl Credential {
         let mut state = self.lock();
         state.login = Some(login);
         state.token = Some(Arc::new(token));
+        state.failure = None;
         Ok(())
     }
 
@@ -139,6 +143,7 @@ impl Credential {
         let mut state = self.lock();
         if state.login.take().is_some() {
             state.token = None;
+            state.failure = None;
         }
     }
 
@@ -176,8 +181,8 @@ impl Credential {
                 }));
             }
             if !state.asking {
-                if state.attempts > waiting_since
-                    && let Some(failure) = &state.failure
+                if let Some((at, failure)) = &state.failure
+                    && (state.attempts > waiting_since || now < *at + FAILURE_HOLDS)
                 {
                     return Err(failure.clone());
                 }
@@ -240,8 +245,9 @@ impl Drop for Asking<'_> {
             }
             failed => {
                 let ended = || Error::new(CKR_GENERAL_ERROR, "the token request was abandoned");
-                state.failure = Some(failed.and_then(Result::err).unwrap_or_else(ended));
-                state.not_before = Some(Instant::now() + REFRESH_PAUSE);
+                let now = Instant::now();
+                state.failure = Some((now, failed.and_then(Result::err).unwrap_or_else(ended)));
+                state.not_before = Some(now + REFRESH_PAUSE);
             }
         }
         drop(state);

@@ -37,7 +37,7 @@ pub(super) struct Lane {
     client: reqwest::Client,
     runtime: Runtime,
     connect_timeout: Duration,
-    last_used: Instant,
+    pub last_used: Instant,
 }
 
 impl LanePlan {

@@ -212,3 +212,49 @@ fn explicit_proxy(url: &str) -> Result<reqwest::Proxy> {
     })?;
     Ok(proxy.no_proxy(reqwest::NoProxy::from_string("169.254.169.254,localhost,127.0.0.1,::1")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Config, Env};
+
+    fn net() -> Net {
+        let text = "[[token]]\nendpoint = 'https://contoso.vault.azure.net'\n\
+                    max_connections = 3\ncredential = 'managed-identity'\n";
+        let mut token =
+            Config::parse(text, "test", &Env::empty()).expect("config").tokens.remove(0);
+        token.ca = Some(tls::tests::ca());
+        Net::new(&token, Arc::default()).expect("net")
+    }
+
+    #[test]
+    fn the_lane_used_last_is_taken_first_and_stale_ones_go() {
+        let net = net();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let mut taken: Vec<_> = (0..3).map(|_| net.take(deadline).expect("place")).collect();
+        for each in &mut taken {
+            each.lane().expect("lane");
+        }
+        assert_eq!(net.take(Instant::now()).err(), Some(NetError::Busy));
+        for each in taken {
+            each.give_back();
+        }
+        let long_ago = Instant::now() - lane::IDLE_LIMIT - Duration::from_secs(1);
+        locked(&net.inner.pool).idle[..2].iter_mut().for_each(|lane| lane.last_used = long_ago);
+        let taken = net.take(deadline).expect("place");
+        assert!(taken.lane.is_some(), "the one that is still fresh");
+        let pool = locked(&net.inner.pool);
+        assert_eq!((pool.idle.len(), pool.existing), (0, 1));
+    }
+
+    #[test]
+    fn a_place_given_up_is_free_again() {
+        let net = net();
+        for _ in 0..10 {
+            drop(net.take(Instant::now()).expect("place"));
+        }
+        assert_eq!(locked(&net.inner.pool).existing, 0);
+    }
+}

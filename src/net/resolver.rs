@@ -309,4 +309,39 @@ mod tests {
             assert_ne!(error.kind(), io::ErrorKind::NotFound, "{error}");
         });
     }
+
+    #[test]
+    fn asks_over_tcp_when_the_answer_is_cut_off() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        on_lane(async {
+            let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = tcp.local_addr().unwrap();
+            let udp = UdpSocket::bind(address).await.unwrap();
+            let server = tokio::spawn(async move {
+                let mut buffer = [0; 512];
+                for _ in 0..2 {
+                    let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
+                    let mut message = Message::from_vec(&buffer[..length]).unwrap();
+                    message.metadata.message_type = MessageType::Response;
+                    message.metadata.truncation =
+                        message.queries[0].query_type() == RecordType::AAAA;
+                    udp.send_to(&message.to_vec().unwrap(), from).await.unwrap();
+                }
+                let (mut stream, _) = tcp.accept().await.unwrap();
+                let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                stream.read_exact(&mut question).await.unwrap();
+                let mut message = Message::from_vec(&question).unwrap();
+                message.metadata.message_type = MessageType::Response;
+                let name = message.queries[0].name().clone();
+                let address = RData::AAAA(rdata::AAAA("2001:db8::7".parse().unwrap()));
+                message.add_answer(Record::from_rdata(name, 60, address));
+                let answer = message.to_vec().unwrap();
+                stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            });
+            let found = resolver(vec![address]).resolve("kv.example").await.unwrap();
+            assert_eq!(found, vec!["[2001:db8::7]:0".parse().unwrap()]);
+            server.await.unwrap();
+        });
+    }
 }

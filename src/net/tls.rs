@@ -91,8 +91,33 @@ fn system(pem: &[u8]) -> std::result::Result<RootCertStore, NetError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use openssl::{
+        asn1::Asn1Time, ec::EcGroup, ec::EcKey, hash::MessageDigest, nid::Nid, pkey::PKey,
+        x509::X509,
+    };
+
     use super::*;
+
+    /// A root in PEM form.
+    pub fn ca() -> Vec<u8> {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("curve");
+        let key = PKey::from_ec_key(EcKey::generate(&group).expect("key")).expect("key");
+        let mut builder = X509::builder().expect("certificate");
+        builder.set_version(2).expect("version");
+        builder.set_pubkey(&key).expect("key");
+        builder.set_not_before(&Asn1Time::days_from_now(0).expect("time")).expect("time");
+        builder.set_not_after(&Asn1Time::days_from_now(1).expect("time")).expect("time");
+        builder.sign(&key, MessageDigest::sha256()).expect("signature");
+        builder.build().to_pem().expect("PEM")
+    }
+
+    #[test]
+    fn a_configured_root_is_parsed_at_once() {
+        let tls = Tls::new(Some(&ca()), Arc::default()).unwrap();
+        let (one, two) = (tls.config().unwrap(), tls.config().unwrap());
+        assert!(Arc::ptr_eq(&one, &two) && one.alpn_protocols.is_empty());
+    }
 
     #[test]
     fn a_file_without_certificates_is_refused_by_name() {

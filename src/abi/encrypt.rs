@@ -1,0 +1,73 @@
+//! C_Encrypt….
+
+use std::sync::Arc;
+
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use super::arg::{Input, Mechanism, Output};
+use crate::{error::Result, module::Module, operation::crypt::Encrypting, session::Session};
+
+pub(super) fn init(
+    module: &Module,
+    session: Arc<Session>,
+    mechanism: Mechanism<'_>,
+    key: CK_OBJECT_HANDLE,
+) -> Result<()> {
+    let Some((kind, parameter)) = mechanism.read() else {
+        session.encrypt.lock().cancel();
+        return Ok(());
+    };
+    session.encrypt.lock().begin(|| {
+        let key = module.key(&session, key)?;
+        Encrypting::new(module.slot(&session), kind, &parameter, &key)
+    })
+}
+
+pub(super) fn one_shot(
+    _: &Module,
+    session: Arc<Session>,
+    data: Input<'_>,
+    out: Output<'_>,
+) -> Result<()> {
+    let mut stage = session.encrypt.lock();
+    let (data, room) = stage.arguments(|| Ok((data.bytes()?, out.room()?)))?;
+    let answer = stage.one_shot(
+        room,
+        data,
+        |encrypting| Ok(encrypting.size()),
+        |mut encrypting| {
+            encrypting.feed(data)?;
+            encrypting.finish()
+        },
+    )?;
+    out.deliver(answer)
+}
+
+/// The part is collected: RSA gives its output at the end, all at once.
+pub(super) fn update(
+    _: &Module,
+    session: Arc<Session>,
+    part: Input<'_>,
+    out: Output<'_>,
+) -> Result<()> {
+    let mut stage = session.encrypt.lock();
+    let (part, room) = stage.arguments(|| Ok((part.bytes()?, out.room()?)))?;
+    let answer = stage.step(
+        room,
+        |_| Ok(0),
+        |encrypting| {
+            encrypting.feed(part)?;
+            Ok(Zeroizing::default())
+        },
+    )?;
+    out.deliver(answer)
+}
+
+pub(super) fn last(_: &Module, session: Arc<Session>, out: Output<'_>) -> Result<()> {
+    let mut stage = session.encrypt.lock();
+    let room = stage.arguments(|| out.room())?;
+    let answer =
+        stage.last(room, |encrypting| Ok(encrypting.size()), |encrypting| encrypting.finish())?;
+    out.deliver(answer)
+}

@@ -1,0 +1,119 @@
+//! C_CreateObject, C_CopyObject, C_DestroyObject, C_GetObjectSize, C_GetAttributeValue,
+//! C_SetAttributeValue.
+
+use std::sync::Arc;
+
+use cryptoki_sys::*;
+
+use super::arg::{Place, Template as Given};
+use crate::{
+    error::{Error, Result},
+    module::Module,
+    object::template::Template,
+    operation::{change, create},
+    session::Session,
+    slot::Slot,
+};
+
+pub(super) fn create(
+    module: &Module,
+    session: Arc<Session>,
+    template: Given<'_>,
+    object: Place<'_, CK_OBJECT_HANDLE>,
+) -> Result<()> {
+    object.needed()?;
+    let slot = module.slot(&session);
+    let given = template.values()?;
+    let class = given
+        .iter()
+        .find(|(kind, _)| *kind == CKA_CLASS)
+        .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "CKA_CLASS is missing"))?;
+    let class = class.1.try_into().map(CK_ULONG::from_ne_bytes).map_err(|_| {
+        Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG")
+    })?;
+    let template = Template::new(class, &given)?;
+    writable(&session, template.on_token())?;
+    visible(slot, create::is_private(slot, class, &template))?;
+    object.put(create::create(slot, class, &template, session.handle)?)
+}
+
+pub(super) fn copy(
+    module: &Module,
+    session: Arc<Session>,
+    object: CK_OBJECT_HANDLE,
+    template: Given<'_>,
+    copy: Place<'_, CK_OBJECT_HANDLE>,
+) -> Result<()> {
+    copy.needed()?;
+    let slot = module.slot(&session);
+    let object = module.object(&session, object)?;
+    let template = Template::new(object.class(), &template.values()?)?;
+    if !object.attributes.is(CKA_COPYABLE) {
+        return Err(Error::new(
+            CKR_ACTION_PROHIBITED,
+            format!("'{}' cannot be copied (CKA_COPYABLE is false)", object.label()),
+        ));
+    }
+    writable(&session, template.on_token())?;
+    copy.put(change::copy(slot, &object, &template, session.handle)?)
+}
+
+pub(super) fn destroy(
+    module: &Module,
+    session: Arc<Session>,
+    handle: CK_OBJECT_HANDLE,
+) -> Result<()> {
+    let object = module.object(&session, handle)?;
+    writable(&session, object.attributes.is(CKA_TOKEN))?;
+    change::destroy(module.slot(&session), handle, &object)
+}
+
+pub(super) fn size(
+    module: &Module,
+    session: Arc<Session>,
+    object: CK_OBJECT_HANDLE,
+    size: Place<'_, CK_ULONG>,
+) -> Result<()> {
+    size.put(module.object(&session, object)?.size() as CK_ULONG)
+}
+
+pub(super) fn attributes(
+    module: &Module,
+    session: Arc<Session>,
+    object: CK_OBJECT_HANDLE,
+    template: Given<'_>,
+) -> Result<()> {
+    let object = module.object(&session, object)?;
+    template.fill(|kind| object.value(kind))
+}
+
+pub(super) fn set_attributes(
+    module: &Module,
+    session: Arc<Session>,
+    handle: CK_OBJECT_HANDLE,
+    template: Given<'_>,
+) -> Result<()> {
+    let object = module.object(&session, handle)?;
+    let given = template.values()?;
+    writable(&session, object.attributes.is(CKA_TOKEN))?;
+    change::set(module.slot(&session), handle, &object, &given)
+}
+
+/// Token objects are made and changed in read/write sessions only.
+pub(super) fn writable(session: &Session, on_token: bool) -> Result<()> {
+    if on_token && !session.read_write {
+        return Err(Error::new(
+            CKR_SESSION_READ_ONLY,
+            "token objects are made, changed and destroyed in read/write sessions",
+        ));
+    }
+    Ok(())
+}
+
+/// Private objects are made after login only.
+pub(super) fn visible(slot: &Slot, private: bool) -> Result<()> {
+    if private && slot.needs_login() && !slot.is_logged_in() {
+        return Err(Error::new(CKR_USER_NOT_LOGGED_IN, "private objects need a login"));
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Mechanism parameters as types: one that exists can be carried out by the service or here.
+
+use cryptoki_sys::*;
+
+use super::{Mechanism, Scheme, hash_of};
+use crate::{
+    abi::arg::{OaepParameter, Parameter, PssParameter},
+    crypto::Hash,
+    error::{Error, Result},
+};
+
+/// RSASSA-PSS parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pss {
+    /// The hash of the data.
+    pub hash: Hash,
+    /// The hash of MGF1.
+    pub mgf: Hash,
+    /// Bytes of salt.
+    pub salt: usize,
+}
+
+/// RSAES-OAEP parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oaep {
+    /// The hash of the label.
+    pub hash: Hash,
+    /// The hash of MGF1.
+    pub mgf: Hash,
+    /// The label, most often empty.
+    pub label: Vec<u8>,
+}
+
+impl Pss {
+    /// Reads CK_RSA_PKCS_PSS_PARAMS; `fixed` is the hash in the mechanism's name.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID for an unknown hash or MGF, or another hash than the fixed one.
+    pub fn parse(parameter: &Parameter<'_>, fixed: Option<Hash>) -> Result<Pss> {
+        let PssParameter { hash, mgf, salt } = parameter.pss()?;
+        let named = hash_of(hash)
+            .ok_or_else(|| invalid(format!("hashAlg {hash:#x} is no hash that is known")))?;
+        if fixed.is_some_and(|fixed| fixed != named) {
+            return Err(invalid(format!("hashAlg {} is not the mechanism's", named.name())));
+        }
+        let mgf = mgf_of(mgf).ok_or_else(|| invalid(format!("mgf {mgf:#x} is not known")))?;
+        let salt = usize::try_from(salt).ok().filter(|salt| *salt <= MAX_SALT);
+        let salt = salt.ok_or_else(|| invalid("a salt longer than any RSA key".to_owned()))?;
+        Ok(Pss { hash: named, mgf, salt })
+    }
+
+    /// What the service can do: MGF1 with the same hash, a salt as long as the hash, and
+    /// SHA-256, SHA-384 or SHA-512.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID for anything else.
+    pub fn for_service(self) -> Result<Pss> {
+        let Pss { hash, mgf, salt } = self;
+        let known = matches!(hash, Hash::Sha256 | Hash::Sha384 | Hash::Sha512);
+        if known && mgf == hash && salt == hash.len() {
+            return Ok(self);
+        }
+        Err(invalid(format!(
+            "PSS with {}, MGF1 {} and a salt of {salt} bytes: the service signs with SHA-256, \
+             SHA-384 or SHA-512, the same hash in MGF1 and a salt of the hash's length",
+            hash.name(),
+            mgf.name(),
+        )))
+    }
+}
+
+/// Bytes of the largest modulus anybody uses: no salt is longer.
+const MAX_SALT: usize = 2048;
+
+impl Oaep {
+    /// Reads CK_RSA_PKCS_OAEP_PARAMS. An MGF of 0 means the one with the same hash, a hash of 0
+    /// SHA-1: pkcs11-provider leaves them out.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID for an unknown hash or MGF.
+    pub fn parse(parameter: &Parameter<'_>) -> Result<Oaep> {
+        let OaepParameter { hash, mgf, label } = parameter.oaep()?;
+        let hash = match hash {
+            0 => Hash::Sha1,
+            _ => hash_of(hash)
+                .ok_or_else(|| invalid(format!("hashAlg {hash:#x} is no hash that is known")))?,
+        };
+        let mgf = match mgf {
+            0 => hash,
+            _ => mgf_of(mgf).ok_or_else(|| invalid(format!("mgf {mgf:#x} is not known")))?,
+        };
+        Ok(Oaep { hash, mgf, label: label.to_vec() })
+    }
+
+    /// What the service can do: SHA-1 or SHA-256, the same in MGF1, no label.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID for anything else.
+    pub fn for_service(self) -> Result<Oaep> {
+        let known = matches!(self.hash, Hash::Sha1 | Hash::Sha256);
+        if known && self.mgf == self.hash && self.label.is_empty() {
+            return Ok(self);
+        }
+        Err(invalid(format!(
+            "OAEP with {}, MGF1 {} and a label of {} bytes: the service has SHA-1 or SHA-256, the \
+             same hash in MGF1, and no label",
+            self.hash.name(),
+            self.mgf.name(),
+            self.label.len(),
+        )))
+    }
+}
+
+/// Refuses a parameter where the mechanism has none.
+///
+/// # Errors
+/// CKR_MECHANISM_PARAM_INVALID.
+pub fn none(mechanism: &Mechanism, parameter: &Parameter<'_>) -> Result<()> {
+    let takes_one = matches!(mechanism.scheme, Scheme::Pss(_) | Scheme::Oaep);
+    if takes_one || parameter.is_empty() {
+        return Ok(());
+    }
+    Err(invalid(format!("{} takes no parameter", mechanism.name)))
+}
+
+/// The hash of a CKG_MGF1_….
+fn mgf_of(mgf: CK_ULONG) -> Option<Hash> {
+    Some(match mgf {
+        CKG_MGF1_SHA1 => Hash::Sha1,
+        CKG_MGF1_SHA224 => Hash::Sha224,
+        CKG_MGF1_SHA256 => Hash::Sha256,
+        CKG_MGF1_SHA384 => Hash::Sha384,
+        CKG_MGF1_SHA512 => Hash::Sha512,
+        CKG_MGF1_SHA3_224 => Hash::Sha3_224,
+        CKG_MGF1_SHA3_256 => Hash::Sha3_256,
+        CKG_MGF1_SHA3_384 => Hash::Sha3_384,
+        CKG_MGF1_SHA3_512 => Hash::Sha3_512,
+        _ => return None,
+    })
+}
+
+fn invalid(sentence: String) -> Error {
+    Error::new(CKR_MECHANISM_PARAM_INVALID, sentence)
+}

@@ -1,0 +1,198 @@
+//! The module as a value: configuration, slots, sessions. Works in a test without C_Initialize.
+
+use std::sync::Arc;
+
+use cryptoki_sys::*;
+
+use crate::{
+    config::{Config, Env},
+    error::{Error, Result},
+    handles::Handles,
+    net::Surroundings,
+    object::{Material, Object},
+    session::Session,
+    slot::Slot,
+    vault::Carried,
+};
+
+/// Everything between C_Initialize and C_Finalize.
+pub struct Module {
+    config: Arc<Config>,
+    slots: Vec<Slot>,
+    /// The open sessions.
+    pub sessions: Handles<Session>,
+    inherited: bool,
+}
+
+/// The short locks of a module, held while the process forks.
+pub struct ShortLocks<'m> {
+    _sessions: Box<dyn Lock + 'm>,
+    _stores: Vec<Box<dyn Lock + 'm>>,
+}
+
+/// Anything that unlocks when it is dropped.
+trait Lock {}
+impl<T> Lock for T {}
+
+impl Module {
+    /// A module with the tokens of `config`. Makes no request.
+    ///
+    /// # Errors
+    /// As [`Slot::new`].
+    pub fn new(config: Arc<Config>, env: &Env) -> Result<Module> {
+        let surroundings = Arc::new(Surroundings::read(env));
+        let slots = config
+            .tokens
+            .iter()
+            .map(|token| {
+                let carried = Carried { surroundings: Arc::clone(&surroundings), ..Carried::default() };
+                Slot::new(Arc::new(token.clone()), carried)
+            })
+            .collect::<Result<_>>()?;
+        let sessions = Handles::new(CKR_SESSION_HANDLE_INVALID);
+        Ok(Module { config, slots, sessions, inherited: false })
+    }
+
+    /// The module of a forked child that goes on with its parent's: sessions (but those with a
+    /// call under way at the fork), objects, login and operations are as they were; connections
+    /// and tokens are new.
+    ///
+    /// # Errors
+    /// As [`Slot::new`].
+    pub fn adopted(parents: &Module) -> Result<Module> {
+        let slots = parents.slots.iter().map(Slot::adopted).collect::<Result<_>>()?;
+        let sessions = parents
+            .sessions
+            .carried_over(Session::is_quiet)
+            .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID));
+        let config = parents.config();
+        Ok(Module { config, slots, sessions, inherited: true })
+    }
+
+    /// The same module, marked as begun with what a parent process had read.
+    #[must_use]
+    pub fn with_parents_configuration(self) -> Module {
+        Module { inherited: true, ..self }
+    }
+
+    /// Whether configuration came from a parent process.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+
+    /// All slots, in the order of the configuration.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The slot with this id.
+    ///
+    /// # Errors
+    /// CKR_SLOT_ID_INVALID.
+    pub fn slot_by_id(&self, id: CK_SLOT_ID) -> Result<&Slot> {
+        self.slots
+            .iter()
+            .find(|slot| slot.id == id)
+            .ok_or_else(|| Error::new(CKR_SLOT_ID_INVALID, format!("there is no slot {id}")))
+    }
+
+    /// The session of a handle.
+    ///
+    /// # Errors
+    /// CKR_SESSION_HANDLE_INVALID.
+    pub fn session(&self, handle: CK_SESSION_HANDLE) -> Result<Arc<Session>> {
+        self.sessions.resolve(handle)
+    }
+
+    /// The slot a session is with.
+    pub fn slot(&self, session: &Session) -> &Slot {
+        &self.slots[session.slot]
+    }
+
+    /// The object of a handle, as far as the session may see it.
+    ///
+    /// # Errors
+    /// CKR_OBJECT_HANDLE_INVALID.
+    pub fn object(&self, session: &Session, handle: CK_OBJECT_HANDLE) -> Result<Arc<Object>> {
+        let slot = self.slot(session);
+        let object = slot.store.object(handle)?;
+        if slot.shows(&object) {
+            return Ok(object);
+        }
+        Err(Error::new(
+            CKR_OBJECT_HANDLE_INVALID,
+            format!("object {handle} is private, and nobody is logged in"),
+        ))
+    }
+
+    /// The key of a handle.
+    ///
+    /// # Errors
+    /// CKR_KEY_HANDLE_INVALID, also for an object that is no key.
+    pub fn key(&self, session: &Session, handle: CK_OBJECT_HANDLE) -> Result<Arc<Object>> {
+        self.object(session, handle)
+            .ok()
+            .filter(|object| !matches!(object.material, Material::None))
+            .ok_or_else(|| {
+                Error::new(CKR_KEY_HANDLE_INVALID, format!("handle {handle} is no key's"))
+            })
+    }
+
+    /// Opens a session.
+    pub fn open_session(&self, slot: &Slot, read_write: bool) -> CK_SESSION_HANDLE {
+        let index = self.slots.iter().position(|s| s.id == slot.id).unwrap_or_default();
+        self.sessions.insert_with(|handle| Session::new(handle, index, read_write)).0
+    }
+
+    /// Closes a session: its objects are gone, and with the token's last session the login is.
+    ///
+    /// # Errors
+    /// CKR_SESSION_HANDLE_INVALID.
+    pub fn close_session(&self, handle: CK_SESSION_HANDLE) -> Result<()> {
+        let session = self.sessions.remove(handle)?;
+        self.after_close(&session);
+        Ok(())
+    }
+
+    /// Closes all sessions of a slot.
+    pub fn close_all_sessions(&self, slot: &Slot) {
+        let closed = self.sessions.remove_where(|session| self.slot(session).id == slot.id);
+        for session in closed {
+            self.after_close(&session);
+        }
+    }
+
+    /// How many sessions a slot has: all of them, and those that may write.
+    pub fn session_counts(&self, slot: &Slot) -> (usize, usize) {
+        let of_slot = |session: &Session| self.slot(session).id == slot.id;
+        let writing = |session: &Session| of_slot(session) && session.read_write;
+        (self.sessions.count(of_slot), self.sessions.count(writing))
+    }
+
+    /// C_Finalize: every session is closed.
+    pub fn close(&self) {
+        for slot in &self.slots {
+            self.close_all_sessions(slot);
+        }
+    }
+
+    /// Takes the locks that are never held across a request, in their order.
+    pub fn hold_short_locks(&self) -> ShortLocks<'_> {
+        let sessions: Box<dyn Lock + '_> = Box::new(self.sessions.hold());
+        let stores = self.slots.iter().map(|slot| Box::new(slot.store.hold()) as Box<dyn Lock>);
+        ShortLocks { _sessions: sessions, _stores: stores.collect() }
+    }
+
+    fn after_close(&self, session: &Session) {
+        let slot = self.slot(session);
+        slot.store.remove_where(|object| object.owner == Some(session.handle));
+        if self.session_counts(slot).0 == 0 {
+            slot.end_login();
+        }
+    }
+}

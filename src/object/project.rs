@@ -1,0 +1,291 @@
+//! From what the service tells about a key to the objects a PKCS#11 client sees: a private and a
+//! public key, or a secret key. The truth of each attribute is in docs/attributes.md.
+
+use std::sync::Arc;
+
+use akv_wire::{JsonWebKey, KeyBundle};
+use cryptoki_sys::*;
+
+use super::{
+    Attributes, Material, Object, VaultKey, VaultKeyKind, dates,
+    tag::{TAG, Tag},
+};
+use crate::{
+    config::{Login, TokenConfig},
+    crypto::{Curve, PublicKey},
+    error::{Error, Result},
+    hex,
+    mechanism::MECHANISMS,
+};
+
+/// Whether a key version is the one its name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The version that the label means (current, pinned, or of the configured certificate).
+    Meant,
+    /// Another version, shown with `versions = "enabled"` under `name@version`.
+    Other,
+}
+
+/// One key version as objects: private and public key, or secret key. All share label and id.
+///
+/// # Errors
+/// CKR_DEVICE_ERROR when the bundle has no identifier, CKR_KEY_TYPE_INCONSISTENT for a key of a
+/// type this module does not know: the caller leaves such a key out.
+pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> Result<Vec<Object>> {
+    let jwk = &bundle.key;
+    let (name, version) = jwk.name_and_version().ok_or_else(|| {
+        Error::new(CKR_DEVICE_ERROR, format!("the service sent a key without identifier: {jwk:?}"))
+    })?;
+    let key = Arc::new(VaultKey {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        kind: kind(jwk)?,
+    });
+    let tag = bundle
+        .tags
+        .as_ref()
+        .and_then(|tags| tags.get(TAG))
+        .map(|value| Tag::parse(value))
+        .unwrap_or_default();
+    let identity = Identity::of(&key, &tag, standing);
+    let usage = Usage::of(bundle);
+    let common = common(bundle, token);
+    Ok(match key.public() {
+        Some(public) => vec![
+            private_key(&common, &key, public, &identity, &usage, token),
+            public_key(&common, public, &identity, token),
+        ],
+        None => vec![secret_key(&common, &key, &identity, &usage, bundle, token)],
+    })
+}
+
+/// The label a name has for PKCS#11 clients, from its listing row alone.
+pub fn label_in_listing<'a>(name: &'a str, tag_value: Option<&str>) -> std::borrow::Cow<'a, str> {
+    match tag_value.and_then(|value| Tag::parse(value).label) {
+        Some(label) => label.into(),
+        None => name.into(),
+    }
+}
+
+/// The computed identifier of a public key in a bundle; None for secret and unknown keys.
+pub fn key_id(jwk: &JsonWebKey) -> Option<Vec<u8>> {
+    match kind(jwk).ok()? {
+        VaultKeyKind::Rsa(public) | VaultKeyKind::Ec(_, public) => Some(public.key_id().to_vec()),
+        VaultKeyKind::Secret => None,
+    }
+}
+
+struct Identity {
+    label: String,
+    id: Vec<u8>,
+    unique: String,
+}
+
+impl Identity {
+    fn of(key: &VaultKey, tag: &Tag, standing: Standing) -> Identity {
+        let label = tag.label.clone().unwrap_or_else(|| key.name.clone());
+        let computed = || match key.public() {
+            Some(public) => public.key_id().to_vec(),
+            None => hex::decode(&key.version).unwrap_or_else(|| key.version.clone().into_bytes()),
+        };
+        let unique = format!("{}/{}", key.name, key.version);
+        match standing {
+            Standing::Meant => {
+                Identity { label, id: tag.id.clone().unwrap_or_else(computed), unique }
+            }
+            // An id set by the owner belongs to the current version.
+            Standing::Other => {
+                Identity { label: format!("{label}@{}", key.version), id: computed(), unique }
+            }
+        }
+    }
+}
+
+struct Usage {
+    enabled: bool,
+    operations: Vec<String>,
+}
+
+impl Usage {
+    fn of(bundle: &KeyBundle) -> Usage {
+        let enabled = bundle.attributes.enabled.unwrap_or(true);
+        Usage { enabled, operations: bundle.key.key_ops.clone().unwrap_or_default() }
+    }
+
+    fn may(&self, operation: &str) -> bool {
+        self.enabled && self.operations.iter().any(|allowed| allowed == operation)
+    }
+
+    /// A generic secret signs and does nothing else.
+    fn only_signs(&self) -> bool {
+        let has = |operation: &str| self.operations.iter().any(|allowed| allowed == operation);
+        (has("sign") || has("verify"))
+            && !["encrypt", "decrypt", "wrapKey", "unwrapKey"].into_iter().any(has)
+    }
+}
+
+fn kind(jwk: &JsonWebKey) -> Result<VaultKeyKind> {
+    let unknown = || {
+        Error::new(
+            CKR_KEY_TYPE_INCONSISTENT,
+            format!("a key of a type this module does not know: {jwk:?}"),
+        )
+    };
+    let key_type = jwk.key_type().ok_or_else(unknown)?;
+    if key_type.is_rsa() {
+        let (Some(n), Some(e)) = (jwk.modulus(), jwk.exponent()) else { return Err(unknown()) };
+        return Ok(VaultKeyKind::Rsa(PublicKey::rsa(n, e)?));
+    }
+    if key_type.is_ec() {
+        let curve = jwk.crv.as_deref().and_then(Curve::from_name).ok_or_else(unknown)?;
+        let (x, y) = jwk.point().ok_or_else(unknown)?;
+        return Ok(VaultKeyKind::Ec(curve, PublicKey::ec(curve, &x, &y)?));
+    }
+    Ok(VaultKeyKind::Secret)
+}
+
+/// What all objects of a key have in common.
+fn common(bundle: &KeyBundle, token: &TokenConfig) -> Attributes {
+    let managed = bundle.managed.unwrap_or(false);
+    let mut attributes = Attributes::default();
+    attributes
+        .set_bool(CKA_TOKEN, true)
+        .set_bool(CKA_MODIFIABLE, true)
+        .set_bool(CKA_COPYABLE, false)
+        .set_bool(CKA_DESTROYABLE, token.allow_delete && !managed)
+        .set_bool(CKA_DERIVE, false)
+        .set_bool(CKA_LOCAL, false)
+        .set_ulong(CKA_KEY_GEN_MECHANISM, CK_ULONG::MAX)
+        .set(CKA_START_DATE, dates::day(bundle.attributes.nbf))
+        .set(CKA_END_DATE, dates::day(bundle.attributes.exp));
+    attributes
+}
+
+fn private_key(
+    common: &Attributes,
+    key: &Arc<VaultKey>,
+    public: &PublicKey,
+    identity: &Identity,
+    usage: &Usage,
+    token: &TokenConfig,
+) -> Object {
+    let mut attributes = common.clone();
+    name(&mut attributes, identity, "priv");
+    attributes
+        .set_ulong(CKA_CLASS, CKO_PRIVATE_KEY)
+        .set_bool(CKA_PRIVATE, token.login != Login::None)
+        .set_bool(CKA_SENSITIVE, true)
+        .set_bool(CKA_EXTRACTABLE, false)
+        .set_bool(CKA_ALWAYS_SENSITIVE, false)
+        .set_bool(CKA_NEVER_EXTRACTABLE, false)
+        .set_bool(CKA_WRAP_WITH_TRUSTED, false)
+        .set_bool(CKA_ALWAYS_AUTHENTICATE, false)
+        .set_bool(CKA_SIGN, usage.may("sign"))
+        .set_bool(CKA_SIGN_RECOVER, false)
+        .set_bool(CKA_DECRYPT, usage.may("decrypt"))
+        .set_bool(CKA_UNWRAP, usage.may("unwrapKey") || usage.may("import"))
+        .set(CKA_SUBJECT, "");
+    public_part(&mut attributes, public, token);
+    Object { attributes, material: Material::Vault(Arc::clone(key)), owner: None }
+}
+
+fn public_key(
+    common: &Attributes,
+    public: &PublicKey,
+    identity: &Identity,
+    token: &TokenConfig,
+) -> Object {
+    let mut attributes = common.clone();
+    name(&mut attributes, identity, "pub");
+    public_usage(&mut attributes, public);
+    attributes.set_bool(CKA_PRIVATE, false).set_bool(CKA_TRUSTED, false).set(CKA_SUBJECT, "");
+    public_part(&mut attributes, public, token);
+    Object { attributes, material: Material::Public(public.clone()), owner: None }
+}
+
+/// Class and usage of a public key: what can be done with it is done here, whatever the service
+/// allows its private key.
+pub fn public_usage(attributes: &mut Attributes, public: &PublicKey) {
+    attributes
+        .set_ulong(CKA_CLASS, CKO_PUBLIC_KEY)
+        .set_bool(CKA_VERIFY, true)
+        .set_bool(CKA_VERIFY_RECOVER, false)
+        .set_bool(CKA_ENCRYPT, public.is_rsa())
+        .set_bool(CKA_WRAP, public.is_rsa());
+    if let Some(modulus) = public.modulus() {
+        let bits = modulus.len() as CK_ULONG * 8
+            - modulus.first().map_or(0, |byte| CK_ULONG::from(byte.leading_zeros()));
+        attributes.set_ulong(CKA_MODULUS_BITS, bits);
+    }
+}
+
+/// Key type and public values, which the private key object shows too: libp11, SunPKCS11 and
+/// GnuTLS read them there.
+pub fn public_part(attributes: &mut Attributes, public: &PublicKey, token: &TokenConfig) {
+    let key_type = if public.is_rsa() { CKK_RSA } else { CKK_EC };
+    attributes
+        .set_ulong(CKA_KEY_TYPE, key_type)
+        .set(CKA_PUBLIC_KEY_INFO, public.spki_der())
+        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, token));
+    if let (Some(n), Some(e)) = (public.modulus(), public.exponent()) {
+        attributes.set(CKA_MODULUS, n).set(CKA_PUBLIC_EXPONENT, e);
+    }
+    if let (Some(curve), Some(point)) = (public.curve(), public.ec_point_der()) {
+        attributes.set(CKA_EC_PARAMS, curve.params_der()).set(CKA_EC_POINT, point);
+    }
+}
+
+fn secret_key(
+    common: &Attributes,
+    key: &Arc<VaultKey>,
+    identity: &Identity,
+    usage: &Usage,
+    bundle: &KeyBundle,
+    token: &TokenConfig,
+) -> Object {
+    let key_type = if usage.only_signs() { CKK_GENERIC_SECRET } else { CKK_AES };
+    let mut attributes = common.clone();
+    name(&mut attributes, identity, "sec");
+    attributes
+        .set_ulong(CKA_CLASS, CKO_SECRET_KEY)
+        .set_ulong(CKA_KEY_TYPE, key_type)
+        .set_bool(CKA_PRIVATE, token.login != Login::None)
+        .set_bool(CKA_SENSITIVE, true)
+        .set_bool(CKA_EXTRACTABLE, false)
+        .set_bool(CKA_ALWAYS_SENSITIVE, false)
+        .set_bool(CKA_NEVER_EXTRACTABLE, false)
+        .set_bool(CKA_WRAP_WITH_TRUSTED, false)
+        .set_bool(CKA_TRUSTED, false)
+        .set_bool(CKA_ENCRYPT, usage.may("encrypt"))
+        .set_bool(CKA_DECRYPT, usage.may("decrypt"))
+        .set_bool(CKA_WRAP, usage.may("wrapKey"))
+        .set_bool(CKA_UNWRAP, usage.may("unwrapKey"))
+        .set_bool(CKA_SIGN, usage.may("sign"))
+        .set_bool(CKA_VERIFY, usage.may("verify"))
+        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, token));
+    if let Some(bits) = bundle.attributes.key_size {
+        attributes.set_ulong(CKA_VALUE_LEN, CK_ULONG::from(bits / 8));
+    }
+    Object { attributes, material: Material::Vault(Arc::clone(key)), owner: None }
+}
+
+fn name(attributes: &mut Attributes, identity: &Identity, part: &str) {
+    attributes
+        .set(CKA_LABEL, identity.label.as_str())
+        .set(CKA_ID, identity.id.as_slice())
+        .set(CKA_UNIQUE_ID, format!("{}#{part}", identity.unique));
+}
+
+/// What a token offers for keys of a type.
+pub fn mechanisms_for(
+    key_type: CK_KEY_TYPE,
+    token: &TokenConfig,
+) -> impl Iterator<Item = CK_MECHANISM_TYPE> {
+    MECHANISMS
+        .iter()
+        .filter(move |row| row.key_type() == Some(key_type))
+        .filter(|row| row.uses & CKF_GENERATE_KEY_PAIR == 0)
+        .filter(|row| row.uses_on(token) != 0)
+        .map(|row| row.kind)
+}

@@ -1,0 +1,246 @@
+//! Objects of key pairs that live in this process, and of public keys that clients bring.
+
+use cryptoki_sys::*;
+
+use super::{
+    Attributes, Material, Object, project,
+    template::{Template, inconsistent},
+};
+use crate::{
+    config::Login,
+    crypto::{Curve, PrivateKey, PublicKey, RsaInput},
+    error::{Error, Result},
+    slot::Slot,
+};
+
+/// Usages of a private key.
+const PRIVATE_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_DECRYPT, CKA_UNWRAP];
+/// Usages of a public key.
+const PUBLIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_VERIFY, CKA_ENCRYPT, CKA_WRAP];
+
+/// Where the key material comes from, for CKA_LOCAL and its kin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Generated here with this mechanism.
+    Generated(CK_MECHANISM_TYPE),
+    /// Brought by the client.
+    Brought,
+}
+
+/// The two objects of a pair generated here: public, private.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT.
+pub fn pair(
+    key: &PrivateKey,
+    public: &Template,
+    private: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<(Object, Object)> {
+    let mechanism = match key.public().curve() {
+        Some(_) => CKM_EC_KEY_PAIR_GEN,
+        None => CKM_RSA_PKCS_KEY_PAIR_GEN,
+    };
+    let source = Source::Generated(mechanism);
+    let public = public_object(&key.public(), public, source, session, slot)?;
+    Ok((public, private_object(key, private, source, session, slot)?))
+}
+
+/// A session object with the public key of `of`, as `template` describes it.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT.
+pub fn public(
+    of: &Object,
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    match &of.material {
+        Material::Public(key) => public_object(key, template, Source::Brought, session, slot),
+        Material::Vault(_) | Material::Private(_) | Material::None => {
+            Err(inconsistent(format!("'{}' is no public key", of.label())))
+        }
+    }
+}
+
+/// C_CreateObject of a public key.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_CURVE_NOT_SUPPORTED.
+pub fn brought_public(
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    let invalid =
+        |error: Error| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, error.sentence().to_owned());
+    let key = match key_type(template)? {
+        CKK_RSA => PublicKey::rsa(
+            template.required(CKA_MODULUS)?,
+            template.required(CKA_PUBLIC_EXPONENT)?,
+        )
+        .map_err(invalid)?,
+        CKK_EC => {
+            let curve = Curve::from_params(template.required(CKA_EC_PARAMS)?)?;
+            PublicKey::from_ec_point(curve, template.required(CKA_EC_POINT)?).map_err(invalid)?
+        }
+        other => return Err(unsupported(other)),
+    };
+    public_object(&key, template, Source::Brought, session, slot)
+}
+
+/// C_CreateObject of a private key for the session.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_CURVE_NOT_SUPPORTED.
+pub fn brought_private(
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    let key = match key_type(template)? {
+        CKK_RSA => PrivateKey::from_rsa_components(RsaInput {
+            n: template.required(CKA_MODULUS)?,
+            e: template.required(CKA_PUBLIC_EXPONENT)?,
+            d: template.required(CKA_PRIVATE_EXPONENT)?,
+            p: template.bytes(CKA_PRIME_1),
+            q: template.bytes(CKA_PRIME_2),
+            dp: template.bytes(CKA_EXPONENT_1),
+            dq: template.bytes(CKA_EXPONENT_2),
+            qi: template.bytes(CKA_COEFFICIENT),
+        })?,
+        CKK_EC => {
+            let curve = Curve::from_params(template.required(CKA_EC_PARAMS)?)?;
+            PrivateKey::from_ec(curve, template.required(CKA_VALUE)?)?
+        }
+        other => return Err(unsupported(other)),
+    };
+    private_object(&key, template, Source::Brought, session, slot)
+}
+
+fn key_type(template: &Template) -> Result<CK_KEY_TYPE> {
+    template.required(CKA_KEY_TYPE)?;
+    Ok(template.ulong(CKA_KEY_TYPE).unwrap_or(CK_ULONG::MAX))
+}
+
+fn unsupported(key_type: CK_KEY_TYPE) -> Error {
+    Error::new(CKR_ATTRIBUTE_VALUE_INVALID, format!("CKA_KEY_TYPE {key_type:#x} is not supported"))
+}
+
+fn public_object(
+    key: &PublicKey,
+    template: &Template,
+    source: Source,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    template.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
+    let mut attributes = common(key, template, source, slot);
+    project::public_usage(&mut attributes, key);
+    attributes
+        .set_bool(CKA_PRIVATE, template.flag(CKA_PRIVATE).unwrap_or(false))
+        .set_bool(CKA_TRUSTED, false);
+    let able: &[_] = if key.is_rsa() { PUBLIC_USAGES } else { &[CKA_VERIFY] };
+    allow(&mut attributes, template, PUBLIC_USAGES, able);
+    Ok(Object { attributes, material: Material::Public(key.clone()), owner: Some(session) })
+}
+
+fn private_object(
+    key: &PrivateKey,
+    template: &Template,
+    source: Source,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    template.fixed_flag(CKA_ALWAYS_AUTHENTICATE, false, "no key asks for a login before each use")?;
+    template.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
+    let public = key.public();
+    let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(true);
+    let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(false);
+    let generated = source != Source::Brought;
+    let mut attributes = common(&public, template, source, slot);
+    attributes
+        .set_ulong(CKA_CLASS, CKO_PRIVATE_KEY)
+        .set_bool(
+            CKA_PRIVATE,
+            template.flag(CKA_PRIVATE).unwrap_or(slot.token.login != Login::None),
+        )
+        .set_bool(CKA_SENSITIVE, sensitive)
+        .set_bool(CKA_EXTRACTABLE, extractable)
+        .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)
+        .set_bool(CKA_NEVER_EXTRACTABLE, generated && !extractable)
+        .set_bool(CKA_ALWAYS_AUTHENTICATE, false)
+        .set_bool(CKA_WRAP_WITH_TRUSTED, false)
+        .set_bool(CKA_SIGN_RECOVER, false);
+    let able: &[_] = if public.is_rsa() { PRIVATE_USAGES } else { &[CKA_SIGN] };
+    allow(&mut attributes, template, PRIVATE_USAGES, able);
+    if extractable && !sensitive {
+        disclose(&mut attributes, key)?;
+    }
+    Ok(Object { attributes, material: Material::Private(key.clone()), owner: Some(session) })
+}
+
+/// What both halves have in common.
+fn common(key: &PublicKey, template: &Template, source: Source, slot: &Slot) -> Attributes {
+    let mut attributes = Attributes::default();
+    let given = |kind| template.bytes(kind).unwrap_or_default();
+    attributes
+        .set_bool(CKA_TOKEN, false)
+        .set_bool(CKA_MODIFIABLE, template.flag(CKA_MODIFIABLE).unwrap_or(true))
+        .set_bool(CKA_COPYABLE, template.flag(CKA_COPYABLE).unwrap_or(true))
+        .set_bool(CKA_DESTROYABLE, template.flag(CKA_DESTROYABLE).unwrap_or(true))
+        .set_bool(CKA_DERIVE, false)
+        .set_bool(CKA_LOCAL, source != Source::Brought)
+        .set_ulong(
+            CKA_KEY_GEN_MECHANISM,
+            match source {
+                Source::Generated(mechanism) => mechanism,
+                Source::Brought => CK_ULONG::MAX,
+            },
+        )
+        .set(CKA_LABEL, given(CKA_LABEL))
+        .set(CKA_ID, given(CKA_ID))
+        .set(CKA_SUBJECT, given(CKA_SUBJECT))
+        .set(CKA_START_DATE, given(CKA_START_DATE))
+        .set(CKA_END_DATE, given(CKA_END_DATE));
+    project::public_part(&mut attributes, key, &slot.token);
+    if let Some(allowed) = template.bytes(CKA_ALLOWED_MECHANISMS) {
+        attributes.set(CKA_ALLOWED_MECHANISMS, allowed);
+    }
+    attributes
+}
+
+/// Sets usages as the template has them, within what a key of this type can do.
+fn allow(
+    attributes: &mut Attributes,
+    template: &Template,
+    all: &[CK_ATTRIBUTE_TYPE],
+    able: &[CK_ATTRIBUTE_TYPE],
+) {
+    let allowed: Vec<_> = template.usages(all).collect();
+    for usage in all {
+        attributes.set_bool(*usage, allowed.contains(usage) && able.contains(usage));
+    }
+}
+
+/// Key material of a key that its owner made readable.
+fn disclose(attributes: &mut Attributes, key: &PrivateKey) -> Result<()> {
+    if key.public().is_rsa() {
+        let parts = key.rsa_components()?;
+        for (kind, value) in [
+            (CKA_PRIVATE_EXPONENT, &parts.d),
+            (CKA_PRIME_1, &parts.p),
+            (CKA_PRIME_2, &parts.q),
+            (CKA_EXPONENT_1, &parts.dp),
+            (CKA_EXPONENT_2, &parts.dq),
+            (CKA_COEFFICIENT, &parts.qi),
+        ] {
+            attributes.set(kind, value.as_slice());
+        }
+    } else {
+        attributes.set(CKA_VALUE, key.ec_secret()?.as_slice());
+    }
+    Ok(())
+}

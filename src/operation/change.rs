@@ -1,0 +1,242 @@
+//! C_SetAttributeValue, C_CopyObject, C_DestroyObject.
+
+use std::sync::Arc;
+
+use akv_wire::{KeyAttributes, KeyUpdateParameters};
+use cryptoki_sys::*;
+
+use super::{create::file_name, find, generate::MAX_TAGS};
+use crate::{
+    error::{Error, Result},
+    object::{
+        Material, Object, VaultKey,
+        attribute::{Giver, name_of, row_of},
+        dates,
+        store::Origin,
+        tag::{TAG, Tag},
+        template::{Template, inconsistent},
+    },
+    slot::Slot,
+    vault::KeyRef,
+};
+
+/// Changes attributes of an object.
+///
+/// # Errors
+/// CKR_ACTION_PROHIBITED for an object that is not modifiable, CKR_ATTRIBUTE_READ_ONLY for what
+/// its owner cannot change, CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID;
+/// docs/errors.md.
+pub fn set(
+    slot: &Slot,
+    handle: CK_OBJECT_HANDLE,
+    object: &Arc<Object>,
+    given: &[(CK_ATTRIBUTE_TYPE, &[u8])],
+) -> Result<()> {
+    let changes: Vec<_> = given
+        .iter()
+        .filter(|(kind, value)| object.attributes.bytes(*kind) != Some(value))
+        .copied()
+        .collect();
+    for (kind, _) in given {
+        if row_of(*kind).is_some_and(|row| row.giver == Giver::Template)
+            && changes.iter().any(|(changed, _)| changed == kind)
+        {
+            return Err(Error::new(
+                CKR_ATTRIBUTE_READ_ONLY,
+                format!("{} of '{}' cannot be changed", name_of(*kind), object.label()),
+            ));
+        }
+    }
+    let template = Template::new(object.class(), &changes)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    if !object.attributes.is(CKA_MODIFIABLE) {
+        return Err(Error::new(
+            CKR_ACTION_PROHIBITED,
+            format!("'{}' cannot be changed (CKA_MODIFIABLE is false)", object.label()),
+        ));
+    }
+    match vault_key_of(slot, object) {
+        Some(key) => set_at_service(slot, &key, &template),
+        None => {
+            let mut changed = Object::clone(object);
+            for (kind, value) in template.iter() {
+                changed.attributes.set(kind, value);
+            }
+            slot.store.replace(handle, changed)
+        }
+    }
+}
+
+/// The key version at the service that an object belongs to: a token public key's too.
+fn vault_key_of(slot: &Slot, object: &Object) -> Option<Arc<VaultKey>> {
+    if let Some(key) = object.vault_key() {
+        return Some(Arc::clone(key));
+    }
+    let unique = object.attributes.bytes(CKA_UNIQUE_ID)?.strip_suffix(b"#pub")?;
+    let private = [unique, b"#priv"].concat();
+    let handles = slot.store.find(&vec![(CKA_UNIQUE_ID, private)], |_| true);
+    slot.store.object(*handles.first()?).ok()?.vault_key().cloned()
+}
+
+/// Label and id go into our tag, dates and usages into the key's attributes. Tags are read,
+/// changed and written: a change that somebody else makes in between is lost.
+fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()> {
+    let reference = KeyRef::version(&key.name, &key.version);
+    let bundle = slot.note(slot.vault.key(reference))?;
+    let mut tags = bundle.tags.clone().unwrap_or_default();
+    let mut tag = tags.get(TAG).map(|value| Tag::parse(value)).unwrap_or_default();
+    if let Some(label) = template.text(CKA_LABEL)? {
+        tag.label = (label != key.name).then(|| label.to_owned());
+    }
+    if let Some(id) = template.bytes(CKA_ID) {
+        tag.id = (!id.is_empty()).then(|| id.to_vec());
+    }
+    let value = tag.to_value().ok_or_else(|| {
+        Error::new(
+            CKR_ATTRIBUTE_VALUE_INVALID,
+            "CKA_LABEL and CKA_ID together are longer than the 256 characters of a tag",
+        )
+    })?;
+    tags.insert(TAG.to_owned(), value);
+    if tags.len() > MAX_TAGS {
+        return Err(inconsistent(format!(
+            "key '{}' has {MAX_TAGS} tags already: there is no room for ours",
+            key.name
+        )));
+    }
+    let (nbf, exp) = dates::bounds(template)?;
+    let attributes = (nbf.is_some() || exp.is_some())
+        .then(|| KeyAttributes { nbf, exp, ..KeyAttributes::default() });
+    let parameters = KeyUpdateParameters {
+        key_ops: changed_operations(bundle.key.key_ops.as_deref(), template),
+        attributes,
+        tags: Some(tags),
+        ..KeyUpdateParameters::default()
+    };
+    let updated = slot.note(slot.vault.update_key(reference, &parameters))?;
+    find::show(slot, &key.name, &updated, slot.vault.find_deadline()).map(drop)
+}
+
+/// key_ops after the usages in a template; None where it changes none.
+fn changed_operations(operations: Option<&[String]>, template: &Template) -> Option<Vec<String>> {
+    const USAGES: &[(CK_ATTRIBUTE_TYPE, &str)] = &[
+        (CKA_SIGN, "sign"),
+        (CKA_VERIFY, "verify"),
+        (CKA_ENCRYPT, "encrypt"),
+        (CKA_DECRYPT, "decrypt"),
+        (CKA_WRAP, "wrapKey"),
+        (CKA_UNWRAP, "unwrapKey"),
+    ];
+    let before = operations.unwrap_or_default().to_vec();
+    let mut after = before.clone();
+    for (usage, operation) in USAGES {
+        match template.flag(*usage) {
+            Some(true) if !after.iter().any(|known| known == operation) => {
+                after.push((*operation).to_owned());
+            }
+            Some(false) => after.retain(|known| known != operation),
+            _ => {}
+        }
+    }
+    (after != before).then_some(after)
+}
+
+/// Copies a session object within the session.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT for a copy onto the token, CKR_ATTRIBUTE_READ_ONLY for a copy that
+/// would disclose what its original keeps.
+pub fn copy(
+    slot: &Slot,
+    object: &Object,
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+) -> Result<CK_OBJECT_HANDLE> {
+    if template.on_token() {
+        return Err(inconsistent("a session object cannot be copied onto the token"));
+    }
+    let mut copy = object.clone();
+    copy.owner = Some(session);
+    for (kind, value) in template.iter() {
+        // Sensitive can only become true, extractable only false (clause 5.7.2).
+        let rises = match kind {
+            CKA_SENSITIVE => template.flag(kind) == Some(true),
+            CKA_EXTRACTABLE => template.flag(kind) == Some(false),
+            CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => true,
+            _ => row_of(kind).is_some_and(|row| row.giver == Giver::Owner),
+        };
+        if !rises && object.attributes.bytes(kind) != Some(value) {
+            return Err(Error::new(
+                CKR_ATTRIBUTE_READ_ONLY,
+                format!("{} cannot be changed in a copy", name_of(kind)),
+            ));
+        }
+        copy.attributes.set(kind, value);
+    }
+    if matches!(copy.material, Material::Private(_))
+        && (copy.attributes.is(CKA_SENSITIVE) || !copy.attributes.is(CKA_EXTRACTABLE))
+    {
+        copy.attributes.withdraw_secrets();
+    }
+    Ok(slot.store.add(copy))
+}
+
+/// Destroys an object. A key of the service is soft-deleted with all its versions, if the
+/// configuration allows it at all.
+///
+/// # Errors
+/// CKR_ACTION_PROHIBITED; docs/errors.md.
+pub fn destroy(slot: &Slot, handle: CK_OBJECT_HANDLE, object: &Object) -> Result<()> {
+    let prohibited = |sentence: String| Err(Error::new(CKR_ACTION_PROHIBITED, sentence));
+    if object.class() == CKO_CERTIFICATE && object.owner.is_none() {
+        return destroy_certificate(slot, handle, object);
+    }
+    if !object.attributes.is(CKA_DESTROYABLE) {
+        return prohibited(format!(
+            "'{}' cannot be destroyed: keys of the service are only with `allow_delete = true`, \
+             and never the key of a certificate",
+            object.label()
+        ));
+    }
+    let Some(key) = vault_key_of(slot, object) else {
+        return slot.store.remove(handle).map(drop);
+    };
+    let deadline = slot.vault.find_deadline();
+    let versions = slot.note(slot.vault.key_versions(&key.name, deadline))?;
+    if versions.len() > 1 {
+        return prohibited(format!(
+            "key '{}' has {} versions, and deleting it would delete them all: use the service's \
+             own tools",
+            key.name,
+            versions.len()
+        ));
+    }
+    slot.note(slot.vault.delete_key(&key.name))?;
+    slot.store.remove_name(&key.name);
+    Ok(())
+}
+
+/// A certificate in the certificate directory goes with its file; one that the configuration
+/// names, or the vault has, stays.
+fn destroy_certificate(slot: &Slot, handle: CK_OBJECT_HANDLE, object: &Object) -> Result<()> {
+    let prohibited = || {
+        Error::new(
+            CKR_ACTION_PROHIBITED,
+            format!("certificate '{}' is not from the certificate directory", object.label()),
+        )
+    };
+    let directory = slot.token.certificate_dir.as_ref().ok_or_else(prohibited)?;
+    let certificate = slot.store.certificate(handle, &Origin::Configured).ok_or_else(prohibited)?;
+    let path = directory.join(format!("{}.pem", file_name(&certificate)));
+    std::fs::remove_file(&path).map_err(|error| {
+        let sentence = format!("{}: {error}", path.display());
+        match error.kind() {
+            std::io::ErrorKind::NotFound => prohibited(),
+            _ => Error::new(CKR_DEVICE_ERROR, sentence),
+        }
+    })?;
+    slot.store.remove_certificate(handle);
+    Ok(())
+}

@@ -1,0 +1,377 @@
+//! C_GenerateKeyPair: token keys at the service, session pairs in this process.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use akv_wire::{KeyBundle, KeyCreateParameters, Tags};
+use cryptoki_sys::*;
+
+use super::find;
+use crate::{
+    config::{OnDeletedName, TokenConfig},
+    crypto::{self, Curve, PrivateKey},
+    error::{Error, Result},
+    hex,
+    mechanism::{Mechanism, Scheme},
+    object::{
+        dates,
+        naming::name_of_label,
+        session_key,
+        tag::{TAG, Tag},
+        template::{Template, inconsistent},
+    },
+    slot::Slot,
+    vault::{KeyRef, is_conflict, is_lost_answer, is_not_found},
+};
+
+/// Tags a key of the service can have.
+pub const MAX_TAGS: usize = 15;
+/// How often a name that is being deleted is looked at again.
+const DELETION_POLL: Duration = Duration::from_millis(500);
+
+/// A key pair to be made: refused by [`Generating::new`] or it can be made.
+#[derive(Debug)]
+pub struct Generating {
+    kind: Kind,
+    public: Template,
+    private: Template,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Rsa { bits: u32, exponent: u64 },
+    Ec(Curve),
+}
+
+/// The handles of a pair.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// The public key's.
+    pub public: CK_OBJECT_HANDLE,
+    /// The private key's.
+    pub private: CK_OBJECT_HANDLE,
+}
+
+impl Generating {
+    /// Checks mechanism and templates; nothing is asked of the service.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_INVALID; CKR_TEMPLATE_INCOMPLETE, CKR_TEMPLATE_INCONSISTENT,
+    /// CKR_ATTRIBUTE_VALUE_INVALID, CKR_KEY_SIZE_RANGE, CKR_CURVE_NOT_SUPPORTED.
+    pub fn new(mechanism: &Mechanism, public: Template, private: Template) -> Result<Generating> {
+        let kind = match mechanism.scheme {
+            Scheme::GenerateRsa => rsa_kind(mechanism, &public)?,
+            Scheme::GenerateEc => Kind::Ec(Curve::from_params(public.required(CKA_EC_PARAMS)?)?),
+            _ => {
+                let sentence = format!("{} does not generate key pairs", mechanism.name);
+                return Err(Error::new(CKR_MECHANISM_INVALID, sentence));
+            }
+        };
+        let key_type = match kind {
+            Kind::Rsa { .. } => CKK_RSA,
+            Kind::Ec(_) => CKK_EC,
+        };
+        for template in [&public, &private] {
+            template.fixed_ulong(CKA_KEY_TYPE, key_type)?;
+            template.without(&[
+                CKA_MODULUS,
+                CKA_EC_POINT,
+                CKA_PUBLIC_KEY_INFO,
+                CKA_VALUE,
+                CKA_PRIVATE_EXPONENT,
+                CKA_PRIME_1,
+                CKA_PRIME_2,
+                CKA_EXPONENT_1,
+                CKA_EXPONENT_2,
+                CKA_COEFFICIENT,
+            ])?;
+        }
+        public.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
+        private.fixed_flag(
+            CKA_ALWAYS_AUTHENTICATE,
+            false,
+            "no key asks for a login before each use",
+        )?;
+        private.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
+        let making = Generating { kind, public, private };
+        if making.private.on_token() {
+            making.check_for_service()?;
+        } else if making.public.on_token() {
+            return Err(inconsistent("a token public key without its private key"));
+        }
+        Ok(making)
+    }
+
+    /// Whether the private key is to be on the token.
+    pub fn is_on_token(&self) -> bool {
+        self.private.on_token()
+    }
+
+    /// Whether the private key is to be private (CKA_PRIVATE).
+    pub fn is_private(&self, slot: &Slot) -> bool {
+        self.private.flag(CKA_PRIVATE).unwrap_or(slot.needs_login())
+    }
+
+    /// Makes the pair: with one look and one create request on the token, with none in a session.
+    ///
+    /// # Errors
+    /// CKR_TEMPLATE_INCONSISTENT for a name that exists; docs/errors.md.
+    pub fn run(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<Pair> {
+        if self.private.on_token() { self.on_token(slot, session) } else { self.here(slot, session) }
+    }
+
+    fn check_for_service(&self) -> Result<()> {
+        let why = "keys of the service never leave it";
+        self.private.fixed_flag(CKA_SENSITIVE, true, why)?;
+        self.private.fixed_flag(CKA_EXTRACTABLE, false, why)?;
+        for template in [&self.public, &self.private] {
+            template.without(&[CKA_ALLOWED_MECHANISMS])?;
+            template.fixed_flag(CKA_MODIFIABLE, true, "every key of the service is")?;
+            dates::bounds(template)?;
+        }
+        self.tag(vec![0; REQUEST_MARK])?;
+        Ok(())
+    }
+
+    /// The label both halves have: the private key's template decides.
+    fn label(&self) -> Result<Option<&str>> {
+        let private = self.private.text(CKA_LABEL)?.filter(|label| !label.is_empty());
+        match private {
+            Some(label) => Ok(Some(label)),
+            None => Ok(self.public.text(CKA_LABEL)?.filter(|label| !label.is_empty())),
+        }
+    }
+
+    fn id(&self) -> Option<&[u8]> {
+        [&self.private, &self.public]
+            .into_iter()
+            .filter_map(|template| template.bytes(CKA_ID))
+            .find(|id| !id.is_empty())
+    }
+
+    fn tag(&self, request: Vec<u8>) -> Result<String> {
+        let label = self.label()?.filter(|label| name_of_label(label) != *label);
+        let tag = Tag {
+            label: label.map(str::to_owned),
+            id: self.id().map(<[u8]>::to_vec),
+            request: Some(request),
+        };
+        tag.to_value().ok_or_else(|| {
+            Error::new(
+                CKR_ATTRIBUTE_VALUE_INVALID,
+                "CKA_LABEL and CKA_ID together are longer than the 256 characters of a tag",
+            )
+        })
+    }
+
+    fn on_token(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<Pair> {
+        let deadline = slot.vault.find_deadline();
+        let mark = random_mark()?;
+        let name = match self.label()? {
+            Some(label) => name_of_label(label),
+            None => format!("p11-{}", hex::encode(&random::<16>()?)),
+        };
+        self.refuse_existing(slot, &name)?;
+        let parameters = self.parameters(&slot.token, self.tag(mark.clone())?)?;
+        let bundle = create(slot, &name, &parameters, &mark, deadline)?;
+        slot.store.outdate(&name);
+        let handles = find::show(slot, &name, &bundle, deadline)?;
+        let [private, public, ..] = handles[..] else {
+            return Err(Error::new(
+                CKR_DEVICE_ERROR,
+                format!("the service made '{name}', but sent no key pair"),
+            ));
+        };
+        if self.public.on_token() || self.public.flag(CKA_TOKEN).is_none() {
+            return Ok(Pair { public, private });
+        }
+        // SunPKCS11 asks for a session public key beside a token private key.
+        let token_object = slot.store.object(public)?;
+        let object = session_key::public(&token_object, &self.public, session, slot)?;
+        Ok(Pair { public: slot.store.add(object), private })
+    }
+
+    fn refuse_existing(&self, slot: &Slot, name: &str) -> Result<()> {
+        match slot.note(slot.vault.key(KeyRef::current(name))) {
+            Ok(_) if slot.token.generate_new_version => Ok(()),
+            Ok(_) => Err(inconsistent(format!(
+                "token '{}' has a key named '{name}'; another version of it is made only with \
+                 generate_on_existing = \"new-version\"",
+                slot.token.label
+            ))),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parameters(&self, token: &TokenConfig, tag: String) -> Result<KeyCreateParameters> {
+        let mut tags: Tags = token.tags.iter().cloned().collect();
+        tags.insert(TAG.to_owned(), tag);
+        if tags.len() > MAX_TAGS {
+            return Err(inconsistent(format!("{} tags, a key has {MAX_TAGS}", tags.len())));
+        }
+        let protection = |plain: &str| match token.hsm_protection {
+            true => format!("{plain}-HSM"),
+            false => plain.to_owned(),
+        };
+        let common = KeyCreateParameters {
+            key_ops: Some(self.key_ops()),
+            attributes: dates::attributes(&[&self.private, &self.public])?,
+            tags: Some(tags),
+            ..KeyCreateParameters::default()
+        };
+        Ok(match self.kind {
+            Kind::Rsa { bits, exponent } => KeyCreateParameters {
+                kty: Some(protection("RSA")),
+                key_size: Some(bits),
+                public_exponent: (exponent != F4).then_some(exponent),
+                ..common
+            },
+            Kind::Ec(curve) => KeyCreateParameters {
+                kty: Some(protection("EC")),
+                crv: Some(curve.name().to_owned()),
+                ..common
+            },
+        })
+    }
+
+    /// The service's key_ops for the usages of both templates.
+    fn key_ops(&self) -> Vec<String> {
+        let (private, public): (&[_], &[_]) = match self.kind {
+            Kind::Rsa { .. } => (
+                &[(CKA_SIGN, "sign"), (CKA_DECRYPT, "decrypt"), (CKA_UNWRAP, "unwrapKey")],
+                &[(CKA_VERIFY, "verify"), (CKA_ENCRYPT, "encrypt"), (CKA_WRAP, "wrapKey")],
+            ),
+            Kind::Ec(_) => (&[(CKA_SIGN, "sign")], &[(CKA_VERIFY, "verify")]),
+        };
+        let mut operations = Vec::new();
+        for (template, pairs) in [(&self.private, private), (&self.public, public)] {
+            let usages: Vec<CK_ATTRIBUTE_TYPE> = pairs.iter().map(|(usage, _)| *usage).collect();
+            let allowed: Vec<_> = template.usages(&usages).collect();
+            let named = pairs.iter().filter(|(usage, _)| allowed.contains(usage));
+            operations.extend(named.map(|(_, operation)| (*operation).to_owned()));
+        }
+        operations
+    }
+
+    fn here(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<Pair> {
+        let key = match self.kind {
+            Kind::Rsa { bits, exponent } => {
+                PrivateKey::generate_rsa(bits as usize, &exponent.to_be_bytes())?
+            }
+            Kind::Ec(curve) => PrivateKey::generate_ec(curve)?,
+        };
+        let (public, private) =
+            session_key::pair(&key, &self.public, &self.private, session, slot)?;
+        Ok(Pair { public: slot.store.add(public), private: slot.store.add(private) })
+    }
+}
+
+/// The public exponent that is used when none is asked for.
+const F4: u64 = 65_537;
+
+fn rsa_kind(mechanism: &Mechanism, public: &Template) -> Result<Kind> {
+    public.required(CKA_MODULUS_BITS)?;
+    let bits = public.ulong(CKA_MODULUS_BITS).unwrap_or_default();
+    let (least, most) = mechanism.sizes;
+    if !(least..=most).contains(&bits) || !bits.is_multiple_of(1024) {
+        return Err(Error::new(
+            CKR_KEY_SIZE_RANGE,
+            format!("CKA_MODULUS_BITS {bits}: keys have 2048, 3072 or 4096 bits"),
+        ));
+    }
+    let exponent = public.bytes(CKA_PUBLIC_EXPONENT).unwrap_or(&[1, 0, 1]);
+    let significant = exponent.iter().position(|byte| *byte != 0).unwrap_or(exponent.len());
+    let exponent = exponent[significant..].iter().try_fold(0u64, |value, byte| {
+        value.checked_mul(256).map(|value| value + u64::from(*byte))
+    });
+    match exponent {
+        Some(exponent) if exponent >= 3 && exponent % 2 == 1 => {
+            Ok(Kind::Rsa { bits: bits as u32, exponent })
+        }
+        _ => Err(Error::new(
+            CKR_ATTRIBUTE_VALUE_INVALID,
+            "CKA_PUBLIC_EXPONENT is no odd number from 3 to 2^64",
+        )),
+    }
+}
+
+/// Bytes of the mark that tells our own create from a stranger's.
+const REQUEST_MARK: usize = 8;
+
+fn random_mark() -> Result<Vec<u8>> {
+    Ok(random::<REQUEST_MARK>()?.to_vec())
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    crypto::random(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Sends the create request. After a lost answer it is not repeated: a look tells whether the key
+/// was made, by the mark in our tag. A name in the deleted state is treated as the configuration
+/// says.
+fn create(
+    slot: &Slot,
+    name: &str,
+    parameters: &KeyCreateParameters,
+    mark: &[u8],
+    deadline: Instant,
+) -> Result<KeyBundle> {
+    let mut cleared = false;
+    loop {
+        let error = match slot.note(slot.vault.create_key(name, parameters)) {
+            Ok(bundle) => return Ok(bundle),
+            Err(error) => error,
+        };
+        if is_lost_answer(&error) {
+            return made_by_us(slot, name, mark, error);
+        }
+        if !is_conflict(&error) {
+            return Err(error);
+        }
+        let being_deleted =
+            error.remote().is_some_and(|remote| remote.code == "ObjectIsBeingDeleted");
+        if being_deleted && Instant::now() + DELETION_POLL < deadline {
+            thread::sleep(DELETION_POLL);
+            continue;
+        }
+        match slot.token.on_deleted_name {
+            OnDeletedName::Recover if !cleared => {
+                slot.note(slot.vault.recover_key(name))?;
+            }
+            OnDeletedName::Purge if !cleared => slot.note(slot.vault.purge_key(name))?,
+            _ if cleared && Instant::now() + DELETION_POLL < deadline => {
+                // A vault frees a name some seconds after it said so.
+                thread::sleep(DELETION_POLL);
+            }
+            OnDeletedName::Refuse | OnDeletedName::Recover | OnDeletedName::Purge => {
+                return Err(error);
+            }
+        }
+        cleared = true;
+    }
+}
+
+fn made_by_us(slot: &Slot, name: &str, mark: &[u8], lost: Error) -> Result<KeyBundle> {
+    let found = slot.vault.key(KeyRef::current(name));
+    let is_ours = |bundle: &KeyBundle| {
+        let tag = bundle.tags.as_ref().and_then(|tags| tags.get(TAG)).map(|tag| Tag::parse(tag));
+        tag.and_then(|tag| tag.request).as_deref() == Some(mark)
+    };
+    match found {
+        Ok(bundle) if is_ours(&bundle) => Ok(bundle),
+        Ok(_) => Err(lost),
+        Err(error) if is_not_found(&error) => Err(lost),
+        Err(error) => Err(Error::new(
+            CKR_DEVICE_ERROR,
+            format!(
+                "whether key '{name}' was made cannot be told ({lost}; {error}): look at it before \
+                 trying again"
+            ),
+        )),
+    }
+}

@@ -1,0 +1,251 @@
+//! C_Sign…: hash here, sign where the key is.
+
+use std::sync::Arc;
+
+use akv_wire::SignatureAlgorithm;
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use super::{
+    gather::Gather,
+    key::{self, SIGN},
+};
+use crate::{
+    abi::arg::Parameter,
+    crypto::{Curve, Hash, PrivateKey, PublicKey, digest_info, ecdsa_input},
+    error::{Error, Result},
+    mechanism::{
+        Mechanism, Scheme,
+        parameter::{self, Pss},
+    },
+    object::{Material, Object, VaultKey},
+    slot::Slot,
+    vault::KeyRef,
+};
+
+/// Longest input of CKM_ECDSA: far above any digest; only its leftmost bits count.
+const MAX_ECDSA_INPUT: usize = 1024;
+
+/// How a signature is made of a digest or of the caller's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// RSASSA-PKCS1-v1_5.
+    Pkcs1,
+    /// RSASSA-PSS.
+    Pss(Pss),
+    /// ECDSA.
+    Ecdsa,
+}
+
+/// A signature in the making. It was refused by [`Signing::new`] or it can be carried out, unless
+/// the data itself cannot be signed.
+#[derive(Clone, Debug)]
+pub struct Signing {
+    key: Signer,
+    padding: Padding,
+    data: Gather,
+    size: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Signer {
+    Vault(Arc<VaultKey>),
+    Here(PrivateKey),
+}
+
+impl Signing {
+    /// Checks mechanism, parameter and key.
+    ///
+    /// # Errors
+    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID.
+    pub fn new(
+        slot: &Slot,
+        kind: CK_MECHANISM_TYPE,
+        parameter: &Parameter<'_>,
+        object: &Arc<Object>,
+    ) -> Result<Signing> {
+        let mechanism = key::check(slot, kind, object, SIGN)?;
+        parameter::none(mechanism, parameter)?;
+        let (signer, public) = match &object.material {
+            Material::Vault(key) => (Signer::Vault(Arc::clone(key)), key.public().cloned()),
+            Material::Private(key) => (Signer::Here(key.clone()), Some(key.public())),
+            Material::Public(_) | Material::None => (Signer::none(object)?, None),
+        };
+        let public = public.ok_or_else(|| wrong_key(mechanism, object))?;
+        let padding = Padding::new(mechanism, parameter)?;
+        if let (Padding::Pss(pss), Signer::Vault(_)) = (padding, &signer) {
+            pss.for_service()?;
+        }
+        Ok(Signing {
+            data: padding.gather(mechanism, &public)?,
+            size: public.signature_len(),
+            key: signer,
+            padding,
+        })
+    }
+
+    /// Bytes of the signature.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Takes the next bytes of the data.
+    ///
+    /// # Errors
+    /// CKR_DATA_LEN_RANGE.
+    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
+        self.data.feed(part)
+    }
+
+    /// Makes the signature: one request for a key of the service, none for a session key.
+    ///
+    /// # Errors
+    /// CKR_DATA_INVALID, CKR_DATA_LEN_RANGE for data that cannot be signed; docs/errors.md.
+    pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+        let input = self.padding.input(self.data)?;
+        let signature = match &self.key {
+            Signer::Here(key) => match self.padding {
+                Padding::Pkcs1 => key.sign_pkcs1(&input),
+                Padding::Pss(Pss { hash, mgf, salt }) => key.sign_pss(hash, mgf, salt, &input),
+                Padding::Ecdsa => key.sign_ecdsa(&input),
+            }?,
+            Signer::Vault(key) => {
+                let (algorithm, input) = for_service(slot, key, self.padding, &input)?;
+                let key = KeyRef::version(&key.name, &key.version);
+                slot.note(slot.vault.sign(key, algorithm, &input))?
+            }
+        };
+        if signature.len() == self.size {
+            return Ok(Zeroizing::new(signature));
+        }
+        Err(Error::new(
+            CKR_DEVICE_ERROR,
+            format!("the service sent a signature of {} bytes, not {}", signature.len(), self.size),
+        ))
+    }
+}
+
+impl Signer {
+    fn none(object: &Object) -> Result<Signer> {
+        Err(Error::new(
+            CKR_KEY_TYPE_INCONSISTENT,
+            format!("object '{}' cannot sign", object.label()),
+        ))
+    }
+}
+
+impl Padding {
+    /// The padding of a signature mechanism.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID; CKR_MECHANISM_INVALID for one that does not sign.
+    pub fn new(mechanism: &Mechanism, parameter: &Parameter<'_>) -> Result<Padding> {
+        Ok(match mechanism.scheme {
+            Scheme::Pkcs1(_) => Padding::Pkcs1,
+            Scheme::Pss(hash) => Padding::Pss(Pss::parse(parameter, hash)?),
+            Scheme::Ecdsa(_) => Padding::Ecdsa,
+            Scheme::Digest(_) | Scheme::Oaep | Scheme::GenerateRsa | Scheme::GenerateEc => {
+                let sentence = format!("{} does not sign", mechanism.name);
+                return Err(Error::new(CKR_MECHANISM_INVALID, sentence));
+            }
+        })
+    }
+
+    /// How the data is taken: hashed, or collected up to what fits the key.
+    ///
+    /// # Errors
+    /// CKR_KEY_SIZE_RANGE for a key too small for the hash.
+    pub fn gather(&self, mechanism: &Mechanism, public: &PublicKey) -> Result<Gather> {
+        let bytes = public.signature_len();
+        if let Padding::Pss(pss) = self
+            && bytes < pss.hash.len() + pss.salt + 2
+        {
+            let sentence = format!("a key of {bytes} bytes for {pss:?}");
+            return Err(Error::new(CKR_KEY_SIZE_RANGE, sentence));
+        }
+        Ok(match (mechanism.scheme, self) {
+            (
+                Scheme::Pkcs1(Some(hash)) | Scheme::Pss(Some(hash)) | Scheme::Ecdsa(Some(hash)),
+                _,
+            ) => Gather::hashing(hash),
+            (_, Padding::Pkcs1) => Gather::raw(bytes.saturating_sub(11)),
+            (_, Padding::Pss(pss)) => Gather::raw(pss.hash.len()),
+            (_, Padding::Ecdsa) => Gather::raw(MAX_ECDSA_INPUT),
+        })
+    }
+
+    /// What is signed: for PKCS#1 the DigestInfo or the caller's bytes, else the digest.
+    ///
+    /// # Errors
+    /// CKR_DATA_LEN_RANGE for a digest of the wrong length.
+    pub fn input(&self, data: Gather) -> Result<Zeroizing<Vec<u8>>> {
+        let (hash, data) = data.finish();
+        match (self, hash) {
+            (Padding::Pkcs1, Some(hash)) => Ok(digest_info::encode(hash, &data).into()),
+            (Padding::Pss(pss), _) if data.len() != pss.hash.len() => Err(Error::new(
+                CKR_DATA_LEN_RANGE,
+                format!("{} bytes where a {} digest is due", data.len(), pss.hash.name()),
+            )),
+            _ => Ok(data),
+        }
+    }
+}
+
+/// The service's algorithm and what it is given.
+fn for_service(
+    slot: &Slot,
+    key: &VaultKey,
+    padding: Padding,
+    input: &[u8],
+) -> Result<(SignatureAlgorithm, Zeroizing<Vec<u8>>)> {
+    let given = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
+    match padding {
+        Padding::Pkcs1 => {
+            let info = digest_info::parse(input).filter(|info| info.canonical);
+            let algorithm = match info.as_ref().and_then(|info| info.hash) {
+                Some(Hash::Sha256) => Some(SignatureAlgorithm::Rs256),
+                Some(Hash::Sha384) => Some(SignatureAlgorithm::Rs384),
+                Some(Hash::Sha512) => Some(SignatureAlgorithm::Rs512),
+                _ => None,
+            };
+            match (algorithm, info) {
+                (Some(algorithm), Some(info)) => Ok((algorithm, given(info.digest))),
+                _ if slot.token.rsnull => Ok((SignatureAlgorithm::RsNull, given(input))),
+                _ => Err(Error::new(
+                    CKR_DATA_INVALID,
+                    format!(
+                        "{} bytes that are no DigestInfo of SHA-256, SHA-384 or SHA-512: the \
+                         service of token '{}' signs others with RSNULL only, which `rsnull` of \
+                         the configuration says it lacks",
+                        input.len(),
+                        slot.token.label
+                    ),
+                )),
+            }
+        }
+        Padding::Pss(pss) => match pss.for_service()?.hash {
+            Hash::Sha384 => Ok((SignatureAlgorithm::Ps384, given(input))),
+            Hash::Sha512 => Ok((SignatureAlgorithm::Ps512, given(input))),
+            _ => Ok((SignatureAlgorithm::Ps256, given(input))),
+        },
+        Padding::Ecdsa => {
+            let curve = key.public().and_then(PublicKey::curve).ok_or_else(|| {
+                Error::new(CKR_KEY_TYPE_INCONSISTENT, format!("'{}' is no EC key", key.name))
+            })?;
+            let algorithm = match curve {
+                Curve::P256 => SignatureAlgorithm::Es256,
+                Curve::P256K => SignatureAlgorithm::Es256k,
+                Curve::P384 => SignatureAlgorithm::Es384,
+                Curve::P521 => SignatureAlgorithm::Es512,
+            };
+            Ok((algorithm, ecdsa_input(curve, input)?.into()))
+        }
+    }
+}
+
+fn wrong_key(mechanism: &Mechanism, object: &Object) -> Error {
+    Error::new(
+        CKR_KEY_TYPE_INCONSISTENT,
+        format!("{} with key '{}'", mechanism.name, object.label()),
+    )
+}
