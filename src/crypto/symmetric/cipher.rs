@@ -48,7 +48,7 @@ pub enum Mode {
     },
     /// CKM_AES_GCM: the tag follows the ciphertext.
     Gcm {
-        /// The nonce: 12 bytes.
+        /// The IV: 1 to 256 bytes; 12 is what everybody uses and the fast one.
         iv: Vec<u8>,
         /// Additional authenticated data, any length.
         aad: Vec<u8>,
@@ -84,7 +84,7 @@ impl Cipher {
             Mode::Cbc { iv } => Engine::Blocks(Blocks::new(direction, Some(iv), false, key)?),
             Mode::CbcPad { iv } => Engine::Blocks(Blocks::new(direction, Some(iv), true, key)?),
             Mode::Ctr { counter_bits, block } => Engine::Ctr(Ctr::new(counter_bits, block, key)?),
-            Mode::Gcm { iv, aad, tag_len } => Engine::Gcm(Gcm::new(&iv, aad, tag_len, key)?),
+            Mode::Gcm { iv, aad, tag_len } => Engine::Gcm(Gcm::new(iv, aad, tag_len, key)?),
         };
         Ok(Cipher { direction, engine })
     }

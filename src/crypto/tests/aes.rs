@@ -47,7 +47,7 @@ fn nist_sp800_38a() {
 
 #[test]
 fn gcm_of_the_specification() {
-    // McGrew and Viega, test cases 2, 4 (AES-128), 10 (AES-192), 16 (AES-256).
+    // McGrew and Viega, test cases 2, 4, 5, 6 (AES-128), 10 (AES-192), 16 (AES-256).
     let plaintext = "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72
                      1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39";
     let key = "feffe9928665731c6d6a8f9467308308";
@@ -68,6 +68,23 @@ fn gcm_of_the_specification() {
             plaintext,
             "42831ec2217774244b7221b784d0d49c",
             "5bc94fbc3221a5db94fae95ae7121a47",
+        ),
+        (
+            key.to_owned(),
+            "cafebabefacedbad",
+            aad,
+            plaintext,
+            "61353b4c2806934a777ff51fa22a4755",
+            "3612d2e79e3b0785561be14aaca2fccb",
+        ),
+        (
+            key.to_owned(),
+            "9313225df88406e555909c5aff5269aa6a7a9538534f7da1e4c303d2a318a728
+             c3c0c95156809539fcf0e2429a6b525416aedbf5a0de6a57a637b39b",
+            aad,
+            plaintext,
+            "8ce24998625615b603a033aca13fb894",
+            "619cc5aefffe0bfa462af43c1699d050",
         ),
         (
             format!("{key}{}", &key[..16]),
@@ -147,23 +164,26 @@ fn gcm_like_openssl_and_nothing_before_the_tag() {
             24 => symm::Cipher::aes_192_gcm(),
             _ => symm::Cipher::aes_256_gcm(),
         };
-        for (len, aad) in [(0, 0), (0, 20), (1, 0), (16, 16), (100, 1), (1000, 100)] {
-            let (key, iv, aad, data) = (bytes(size), bytes(12), bytes(aad), bytes(len));
+        let ivs = [12, 1, 8, 11, 13, 16, 17, 60, 128];
+        let lengths = [(0, 0), (0, 20), (1, 0), (16, 16), (100, 1), (1000, 100)];
+        for (iv, (len, aad)) in ivs.iter().flat_map(|iv| lengths.map(|lengths| (*iv, lengths))) {
+            let what = format!("AES-{}, IV {iv}, {len} bytes, AAD {aad}", size * 8);
+            let (key, iv, aad, data) = (bytes(size), bytes(iv), bytes(aad), bytes(len));
             let mut tag = [0; 16];
             let expected =
                 symm::encrypt_aead(theirs, &key, Some(&iv), &aad, &data, &mut tag).unwrap();
             let expected = [&expected[..], &tag].concat();
             let mode = Mode::Gcm { iv, aad, tag_len: 16 };
             let got = in_parts(Direction::Encrypt, &mode, &key, &data, 7).unwrap();
-            assert_eq!(got, expected, "{size} {len}");
+            assert_eq!(got, expected, "{what}");
             let mut cipher = Cipher::new(Direction::Decrypt, mode, &key).unwrap();
             for part in got.chunks(9) {
                 assert!(cipher.update(part).unwrap().is_empty(), "plaintext before the tag");
             }
-            assert_eq!(*cipher.finish().unwrap(), data, "{size} {len}");
+            assert_eq!(*cipher.finish().unwrap(), data, "{what}");
         }
     }
-    for (iv, tag_len) in [(0, 16), (11, 16), (13, 16), (16, 16), (12, 0), (12, 11), (12, 17)] {
+    for (iv, tag_len) in [(0, 16), (257, 16), (12, 0), (12, 3), (12, 11), (12, 17)] {
         let mode = Mode::Gcm { iv: bytes(iv), aad: vec![], tag_len };
         let got = rv(Cipher::new(Direction::Encrypt, mode, &[0; 16]));
         assert_eq!(got, CKR_MECHANISM_PARAM_INVALID, "IV {iv}, tag {tag_len}");
