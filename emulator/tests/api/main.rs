@@ -1,0 +1,9 @@
+//! The emulator over real TLS: every operation, every refusal.
+
+mod auth;
+mod certificates;
+mod keys;
+mod lifecycle;
+mod operations;
+#[path = "../support/mod.rs"]
+mod support;
