@@ -7,6 +7,8 @@ pub mod abi;
 pub mod config;
 pub mod credential;
 pub mod crypto;
+#[cfg(test)]
+mod documents;
 pub mod error;
 pub mod handles;
 pub mod hex;

@@ -45,7 +45,8 @@ impl Module {
             .tokens
             .iter()
             .map(|token| {
-                let carried = Carried { surroundings: Arc::clone(&surroundings), ..Carried::default() };
+                let carried =
+                    Carried { surroundings: Arc::clone(&surroundings), ..Carried::default() };
                 Slot::new(Arc::new(token.clone()), carried)
             })
             .collect::<Result<_>>()?;

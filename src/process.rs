@@ -194,7 +194,8 @@ fn generation() -> u64 {
 /// A zeroed page that the kernel zeroes again in every forked child.
 fn wiped_page() -> Option<NonZeroUsize> {
     const LENGTH: usize = 4096;
-    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing of ours.
     let page = unsafe { libc::mmap(ptr::null_mut(), LENGTH, access, kind, -1, 0) };
     if page == libc::MAP_FAILED {
@@ -274,8 +275,7 @@ pub fn readable_c_string(address: *const c_void, most: usize) -> Option<Vec<u8>>
         // Up to the end of its page: whether the next one can be read is another question.
         let wanted = (PAGE - start % PAGE).min(most - text.len());
         // SAFETY: write(2) only reads from `start`, and answers EFAULT where it cannot.
-        let copied =
-            unsafe { libc::write(writer.as_raw_fd(), start as *const c_void, wanted) };
+        let copied = unsafe { libc::write(writer.as_raw_fd(), start as *const c_void, wanted) };
         let copied = usize::try_from(copied).ok().filter(|n| *n > 0)?;
         let mut part = vec![0; copied];
         reader.read_exact(&mut part).ok()?;

@@ -67,7 +67,10 @@ pub(super) fn update(
 pub(super) fn last(module: &Module, session: Arc<Session>, out: Output<'_>) -> Result<()> {
     let mut stage = session.decrypt.lock();
     let room = stage.arguments(|| out.room())?;
-    let answer =
-        stage.last(room, |decrypting| Ok(decrypting.size()), |decrypting| decrypting.finish(module.slot(&session)))?;
+    let answer = stage.last(
+        room,
+        |decrypting| Ok(decrypting.size()),
+        |decrypting| decrypting.finish(module.slot(&session)),
+    )?;
     out.deliver(answer)
 }

@@ -13,11 +13,7 @@ use crate::{
     session::Session,
 };
 
-pub(super) fn init(
-    module: &Module,
-    session: Arc<Session>,
-    mechanism: Mechanism<'_>,
-) -> Result<()> {
+pub(super) fn init(module: &Module, session: Arc<Session>, mechanism: Mechanism<'_>) -> Result<()> {
     let Some((kind, parameter)) = mechanism.read() else {
         session.digest.lock().cancel();
         return Ok(());

@@ -113,14 +113,12 @@ pub(super) fn interface(
     flags: CK_FLAGS,
 ) -> Result<()> {
     interface.needed()?;
-    let right_name =
-        name.address().is_null() || name.c_string(NAME.len()).as_deref() == Some(&NAME[..NAME.len() - 1]);
+    let right_name = name.address().is_null()
+        || name.c_string(NAME.len()).as_deref() == Some(&NAME[..NAME.len() - 1]);
     let right = |(_, wanted): &(&Shared, CK_VERSION)| {
         right_name
             && flags & !CKF_INTERFACE_FORK_SAFE == 0
-            && version
-                .value()
-                .is_none_or(|v| v.major == wanted.major && v.minor == wanted.minor)
+            && version.value().is_none_or(|v| v.major == wanted.major && v.minor == wanted.minor)
     };
     let versions = [V3_2.version, V3_0.version, V2_40.version];
     match INTERFACES.iter().zip(versions).find(right) {
@@ -152,8 +150,7 @@ const fn interface_of<T>(list: &'static T) -> Shared {
 }
 
 /// The default first.
-static INTERFACES: [Shared; 3] =
-    [interface_of(&V3_2), interface_of(&V3_0), interface_of(&V2_40)];
+static INTERFACES: [Shared; 3] = [interface_of(&V3_2), interface_of(&V3_0), interface_of(&V2_40)];
 
 /// Text padded with blanks, cut at a character where it is too long; never NUL-terminated.
 pub(super) fn padded<const N: usize>(text: &str) -> [u8; N] {

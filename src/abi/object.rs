@@ -28,9 +28,11 @@ pub(super) fn create(
         .iter()
         .find(|(kind, _)| *kind == CKA_CLASS)
         .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "CKA_CLASS is missing"))?;
-    let class = class.1.try_into().map(CK_ULONG::from_ne_bytes).map_err(|_| {
-        Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG")
-    })?;
+    let class = class
+        .1
+        .try_into()
+        .map(CK_ULONG::from_ne_bytes)
+        .map_err(|_| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG"))?;
     let template = Template::new(class, &given)?;
     writable(&session, template.on_token())?;
     visible(slot, create::is_private(slot, class, &template))?;

@@ -40,9 +40,7 @@ pub(super) fn next(
 
 pub(super) fn end(_: &Module, session: Arc<Session>) -> Result<()> {
     match &mut *session.find.lock() {
-        Stage::Idle => {
-            Err(Error::new(CKR_OPERATION_NOT_INITIALIZED, "no search is active"))
-        }
+        Stage::Idle => Err(Error::new(CKR_OPERATION_NOT_INITIALIZED, "no search is active")),
         find => {
             find.cancel();
             Ok(())

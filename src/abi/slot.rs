@@ -18,11 +18,7 @@ use crate::{
 
 const MANUFACTURER: &str = "Microsoft Azure";
 
-pub(super) fn list(
-    module: &Module,
-    _present: CK_BBOOL,
-    slots: List<'_, CK_SLOT_ID>,
-) -> Result<()> {
+pub(super) fn list(module: &Module, _present: CK_BBOOL, slots: List<'_, CK_SLOT_ID>) -> Result<()> {
     // A token is always present: whether its service can be reached shows when it is needed.
     let ids: Vec<CK_SLOT_ID> = module.slots().iter().map(|slot| slot.id).collect();
     slots.deliver(&ids)

@@ -61,11 +61,7 @@ pub(super) fn signature_init(
     })
 }
 
-pub(super) fn signature_one_shot(
-    _: &Module,
-    session: Arc<Session>,
-    data: Input<'_>,
-) -> Result<()> {
+pub(super) fn signature_one_shot(_: &Module, session: Arc<Session>, data: Input<'_>) -> Result<()> {
     let (mut verifying, signature) = session.verify_signature.lock().take(true)?;
     verifying.feed(data.bytes()?)?;
     verifying.finish(&signature)

@@ -8,21 +8,13 @@ use super::{
     keys::{Absent, CREDENTIALS, Key, Kind, LOG, TOKEN},
     tests::Folder,
 };
+use crate::documents;
 
-const BEGIN: &str =
-    "<!-- from src/config/keys.rs and cloud.rs; UPDATE_DOCS=1 cargo test rewrites -->\n";
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
 
 #[test]
 fn the_tables_are_those_of_the_source() {
-    let current = std::fs::read_to_string(FILE).expect("docs/configuration.md");
-    let (prose, _) = current.split_once(BEGIN).expect("the marker");
-    let wanted = format!("{prose}{BEGIN}{}", tables());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(FILE, &wanted).expect("write");
-    } else {
-        assert!(current == wanted, "docs/configuration.md is stale: UPDATE_DOCS=1 cargo test");
-    }
+    documents::hold("configuration.md", &tables());
 }
 
 #[test]

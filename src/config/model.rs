@@ -45,7 +45,7 @@ pub struct TokenConfig {
     /// Token label, 1…32 bytes of UTF-8, unique; default: the first label of the host name.
     pub label: String,
     /// Token serial number, 1…16 printable ASCII characters; default: 16 hex digits of
-    /// SHA-256(service host name in lower case).
+    /// SHA-256(service host name in lower case, with `:port` unless that is 443).
     pub serial: String,
     /// Scheme, host and port of the service. Always https.
     pub endpoint: Endpoint,

@@ -80,7 +80,7 @@ pub fn read(
         },
         serial: match s.text("serial") {
             Some(serial) => serial.to_owned(),
-            None => default_serial(&endpoint.host),
+            None => default_serial(&endpoint),
         },
         address: match s.text("address") {
             Some(text) => Some(
@@ -274,6 +274,11 @@ fn default_label(host: &str) -> String {
     label.chars().take(32).collect()
 }
 
-fn default_serial(host: &str) -> String {
-    Sha256::digest(host.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// Of the host, and of the port where it is not that of https: two services on one host differ.
+fn default_serial(endpoint: &Endpoint) -> String {
+    let name = match endpoint.port {
+        443 => endpoint.host.clone(),
+        port => format!("{}:{port}", endpoint.host),
+    };
+    Sha256::digest(name.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

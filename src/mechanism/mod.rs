@@ -5,10 +5,7 @@ pub mod parameter;
 
 use cryptoki_sys::*;
 
-use crate::{
-    config::TokenConfig,
-    crypto::Hash,
-};
+use crate::{config::TokenConfig, crypto::Hash};
 
 /// What a mechanism does, with what is fixed by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,4 +147,70 @@ pub fn hash_of(kind: CK_MECHANISM_TYPE) -> Option<Hash> {
         CKM_SHA3_512 => Hash::Sha3_512,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    const USES: &[(CK_FLAGS, &str)] = &[
+        (CKF_SIGN, "sign"),
+        (CKF_VERIFY, "verify"),
+        (CKF_ENCRYPT, "encrypt"),
+        (CKF_DECRYPT, "decrypt"),
+        (CKF_DIGEST, "digest"),
+        (CKF_GENERATE_KEY_PAIR, "generate key pair"),
+    ];
+
+    /// The service's algorithms, in words.
+    fn at_service(scheme: Scheme) -> &'static str {
+        match scheme {
+            Digest(_) => "(local)",
+            Pkcs1(Some(Hash::Sha256)) => "RS256",
+            Pkcs1(Some(Hash::Sha384)) => "RS384",
+            Pkcs1(Some(Hash::Sha512)) => "RS512",
+            Pkcs1(Some(_)) => "RSNULL",
+            Pkcs1(None) => "RS256, RS384, RS512, RSNULL; RSA1_5",
+            Pss(Some(Hash::Sha384)) => "PS384",
+            Pss(Some(Hash::Sha512)) => "PS512",
+            Pss(Some(_)) => "PS256",
+            Pss(None) => "PS256, PS384, PS512",
+            Oaep => "RSA-OAEP, RSA-OAEP-256",
+            Ecdsa(_) => "ES256, ES256K, ES384, ES512, by the curve",
+            GenerateRsa => "create RSA, RSA-HSM",
+            GenerateEc => "create EC, EC-HSM",
+        }
+    }
+
+    #[test]
+    fn the_documentation_shows_this_table() {
+        let mut text =
+            String::from("| mechanism | functions | bits | at the service |\n|---|---|---|---|\n");
+        for row in MECHANISMS {
+            let uses: Vec<_> = USES
+                .iter()
+                .filter(|(flag, _)| row.uses & flag != 0)
+                .map(|(_, name)| *name)
+                .collect();
+            let bits = match row.sizes {
+                (0, 0) => String::new(),
+                (least, most) => format!("{least}–{most}"),
+            };
+            let service = at_service(row.scheme);
+            writeln!(text, "| {} | {} | {bits} | {service} |", row.name, uses.join(", ")).unwrap();
+        }
+        crate::documents::hold("mechanisms.md", &text);
+    }
+
+    #[test]
+    fn every_row_has_a_use_that_fits_its_scheme() {
+        for row in MECHANISMS {
+            assert_ne!(row.uses, 0, "{}", row.name);
+            let keyless = row.key_type().is_none();
+            assert_eq!(keyless, row.uses & CKF_DIGEST != 0, "{}", row.name);
+            assert_eq!(keyless, row.sizes == (0, 0), "{}", row.name);
+        }
+    }
 }

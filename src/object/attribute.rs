@@ -346,6 +346,34 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_shows_this_table() {
+        use std::fmt::Write;
+
+        let mut text = String::from(
+            "| attribute | objects | who gives it | on a key of the service |\n|---|---|---|---|\n",
+        );
+        let classes = [
+            (Classes::PRIVATE, "private"),
+            (Classes::PUBLIC, "public"),
+            (Classes::SECRET, "secret"),
+            (Classes::CERTIFICATE, "certificate"),
+        ];
+        for row in ATTRIBUTES {
+            let having: Vec<_> =
+                classes.iter().filter(|(c, _)| row.classes.has(*c)).map(|(_, n)| *n).collect();
+            let objects = if having.len() == 4 { "all".to_owned() } else { having.join(", ") };
+            let giver = match row.giver {
+                Giver::Token => "token",
+                Giver::Template => "template",
+                Giver::Owner => "owner",
+            };
+            writeln!(text, "| {} | {objects} | {giver} | {} |", row.name, row.on_vault_key)
+                .unwrap();
+        }
+        crate::documents::hold("attributes.md", &text);
+    }
+
+    #[test]
     fn debug_shows_names_and_no_values() {
         let mut attributes = Attributes::default();
         attributes.set(CKA_VALUE, *b"secret");

@@ -40,10 +40,7 @@ impl Certificate {
     /// CKR_ATTRIBUTE_VALUE_INVALID for anything that is no X.509 certificate.
     pub fn parse(der: &[u8]) -> Result<Certificate> {
         let invalid = |error: der::Error| {
-            Error::new(
-                CKR_ATTRIBUTE_VALUE_INVALID,
-                format!("no X.509 certificate in DER: {error}"),
-            )
+            Error::new(CKR_ATTRIBUTE_VALUE_INVALID, format!("no X.509 certificate in DER: {error}"))
         };
         let x509 = X509::from_der(der).map_err(invalid)?;
         let tbs = &x509.tbs_certificate;
@@ -88,8 +85,11 @@ impl Certificate {
 
     /// The object: token or session, labelled and identified as its key is, or by itself.
     pub fn object(&self, on_token: bool, label: &str, id: &[u8], unique: Option<&str>) -> Object {
-        let category =
-            if self.is_ca { CK_CERTIFICATE_CATEGORY_AUTHORITY } else { CK_CERTIFICATE_CATEGORY_UNSPECIFIED };
+        let category = if self.is_ca {
+            CK_CERTIFICATE_CATEGORY_AUTHORITY
+        } else {
+            CK_CERTIFICATE_CATEGORY_UNSPECIFIED
+        };
         let mut attributes = Attributes::default();
         attributes
             .set_ulong(CKA_CLASS, CKO_CERTIFICATE)

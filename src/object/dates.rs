@@ -33,7 +33,7 @@ pub fn first_second(date: &[u8]) -> Result<Option<i64>> {
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u16>().ok();
     let parse = || {
         let (year, rest) = date.split_at_checked(4)?;
-        let (month, day) = rest.split_at_checked(2)?;
+        let (month, day) = rest.split_at_checked(2).filter(|(_, day)| day.len() == 2)?;
         let (month, day) = (number(month)?.try_into().ok()?, number(day)?.try_into().ok()?);
         let date = DateTime::new(number(year)?, month, day, 0, 0, 0).ok()?;
         i64::try_from(date.unix_duration().as_secs()).ok()

@@ -111,9 +111,10 @@ impl Object {
     /// Whether both objects are of one class and hold the same public key.
     pub fn is_twin(&self, other: &Object) -> bool {
         self.class() == other.class()
-            && self.attributes.bytes(CKA_PUBLIC_KEY_INFO).is_some_and(|info| {
-                other.attributes.bytes(CKA_PUBLIC_KEY_INFO) == Some(info)
-            })
+            && self
+                .attributes
+                .bytes(CKA_PUBLIC_KEY_INFO)
+                .is_some_and(|info| other.attributes.bytes(CKA_PUBLIC_KEY_INFO) == Some(info))
     }
 
     /// The encoded value of an attribute, for C_GetAttributeValue.

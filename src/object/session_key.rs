@@ -77,11 +77,10 @@ pub fn brought_public(
     let invalid =
         |error: Error| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, error.sentence().to_owned());
     let key = match key_type(template)? {
-        CKK_RSA => PublicKey::rsa(
-            template.required(CKA_MODULUS)?,
-            template.required(CKA_PUBLIC_EXPONENT)?,
-        )
-        .map_err(invalid)?,
+        CKK_RSA => {
+            PublicKey::rsa(template.required(CKA_MODULUS)?, template.required(CKA_PUBLIC_EXPONENT)?)
+                .map_err(invalid)?
+        }
         CKK_EC => {
             let curve = Curve::from_params(template.required(CKA_EC_PARAMS)?)?;
             PublicKey::from_ec_point(curve, template.required(CKA_EC_POINT)?).map_err(invalid)?
@@ -154,7 +153,11 @@ fn private_object(
     session: CK_SESSION_HANDLE,
     slot: &Slot,
 ) -> Result<Object> {
-    template.fixed_flag(CKA_ALWAYS_AUTHENTICATE, false, "no key asks for a login before each use")?;
+    template.fixed_flag(
+        CKA_ALWAYS_AUTHENTICATE,
+        false,
+        "no key asks for a login before each use",
+    )?;
     template.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
     let public = key.public();
     let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(true);

@@ -437,9 +437,7 @@ impl Inner {
             return;
         }
         if let Some(object) = self.objects.get(&handle) {
-            for (index, kind) in
-                [(&mut self.by_label, CKA_LABEL), (&mut self.by_id, CKA_ID)]
-            {
+            for (index, kind) in [(&mut self.by_label, CKA_LABEL), (&mut self.by_id, CKA_ID)] {
                 let value = object.attributes.bytes(kind).unwrap_or_default();
                 if let Some(handles) = index.get_mut(value) {
                     handles.remove(&handle);
@@ -529,7 +527,12 @@ impl Inner {
             None => {
                 let unique =
                     format!("certificate/{}", crate::hex::encode(&certificate_digest(certificate)));
-                certificate.object(true, &certificate.common_name, &certificate.key_id, Some(&unique))
+                certificate.object(
+                    true,
+                    &certificate.common_name,
+                    &certificate.key_id,
+                    Some(&unique),
+                )
             }
         }
     }

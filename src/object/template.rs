@@ -25,14 +25,17 @@ impl Template {
     pub fn new(class: CK_OBJECT_CLASS, given: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Result<Template> {
         let mut template = Template::default();
         for (kind, value) in given {
-            let row = row_of(*kind)
-                .filter(|row| row.classes.has(Classes::of(class)))
-                .ok_or_else(|| {
+            let row = row_of(*kind).filter(|row| row.classes.has(Classes::of(class))).ok_or_else(
+                || {
                     Error::new(
                         CKR_ATTRIBUTE_TYPE_INVALID,
-                        format!("{} in the template of an object of class {class:#x}", name_of(*kind)),
+                        format!(
+                            "{} in the template of an object of class {class:#x}",
+                            name_of(*kind)
+                        ),
                     )
-                })?;
+                },
+            )?;
             row.check(value)?;
             if row.giver == Giver::Token {
                 return Err(Error::new(
@@ -129,7 +132,10 @@ impl Template {
 
     /// The usages that are allowed, of `all`: where the template allows any by name, those it
     /// names; where it names none, all but those it forbids.
-    pub fn usages<'u>(&self, all: &'u [CK_ATTRIBUTE_TYPE]) -> impl Iterator<Item = CK_ATTRIBUTE_TYPE> {
+    pub fn usages<'u>(
+        &self,
+        all: &'u [CK_ATTRIBUTE_TYPE],
+    ) -> impl Iterator<Item = CK_ATTRIBUTE_TYPE> {
         let named = all.iter().any(|usage| self.flag(*usage) == Some(true));
         all.iter().copied().filter(move |usage| self.flag(*usage).unwrap_or(!named))
     }

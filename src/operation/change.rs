@@ -107,8 +107,11 @@ fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()
         )));
     }
     let (nbf, exp) = dates::bounds(template)?;
-    let attributes = (nbf.is_some() || exp.is_some())
-        .then(|| KeyAttributes { nbf, exp, ..KeyAttributes::default() });
+    let attributes = (nbf.is_some() || exp.is_some()).then(|| KeyAttributes {
+        nbf,
+        exp,
+        ..KeyAttributes::default()
+    });
     let parameters = KeyUpdateParameters {
         key_ops: changed_operations(bundle.key.key_ops.as_deref(), template),
         attributes,

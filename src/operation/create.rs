@@ -42,7 +42,10 @@ pub fn create(
         }
         _ => Err(Error::new(
             CKR_TEMPLATE_INCONSISTENT,
-            format!("objects of class {class:#x} with CKA_TOKEN {} cannot be made", template.on_token()),
+            format!(
+                "objects of class {class:#x} with CKA_TOKEN {} cannot be made",
+                template.on_token()
+            ),
         )),
     }
 }

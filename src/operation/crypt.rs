@@ -185,9 +185,9 @@ impl Decrypting {
     /// # Errors
     /// CKR_ENCRYPTED_DATA_LEN_RANGE.
     pub fn feed(&mut self, part: &[u8]) -> Result<()> {
-        self.data.feed(part).map_err(|error| {
-            Error::new(CKR_ENCRYPTED_DATA_LEN_RANGE, error.sentence().to_owned())
-        })
+        self.data
+            .feed(part)
+            .map_err(|error| Error::new(CKR_ENCRYPTED_DATA_LEN_RANGE, error.sentence().to_owned()))
     }
 
     /// Decrypts: one request for a key of the service. Every ciphertext that does not decrypt

@@ -38,11 +38,8 @@ impl Flights {
             if under_way.insert(what.to_owned()) || left.is_zero() {
                 return Some(Flight { flights: self, what: what.to_owned() });
             }
-            under_way = self
-                .landed
-                .wait_timeout(under_way, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            under_way =
+                self.landed.wait_timeout(under_way, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

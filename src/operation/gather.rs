@@ -45,7 +45,10 @@ impl Gather {
                 if part.len() > most.saturating_sub(data.len()) {
                     return Err(Error::new(
                         CKR_DATA_LEN_RANGE,
-                        format!("{} bytes of data, at most {most} possible", data.len() + part.len()),
+                        format!(
+                            "{} bytes of data, at most {most} possible",
+                            data.len() + part.len()
+                        ),
                     ));
                 }
                 data.extend_from_slice(part);

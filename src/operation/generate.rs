@@ -119,7 +119,11 @@ impl Generating {
     /// # Errors
     /// CKR_TEMPLATE_INCONSISTENT for a name that exists; docs/errors.md.
     pub fn run(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<Pair> {
-        if self.private.on_token() { self.on_token(slot, session) } else { self.here(slot, session) }
+        if self.private.on_token() {
+            self.on_token(slot, session)
+        } else {
+            self.here(slot, session)
+        }
     }
 
     fn check_for_service(&self) -> Result<()> {
@@ -284,9 +288,9 @@ fn rsa_kind(mechanism: &Mechanism, public: &Template) -> Result<Kind> {
     }
     let exponent = public.bytes(CKA_PUBLIC_EXPONENT).unwrap_or(&[1, 0, 1]);
     let significant = exponent.iter().position(|byte| *byte != 0).unwrap_or(exponent.len());
-    let exponent = exponent[significant..].iter().try_fold(0u64, |value, byte| {
-        value.checked_mul(256).map(|value| value + u64::from(*byte))
-    });
+    let exponent = exponent[significant..]
+        .iter()
+        .try_fold(0u64, |value, byte| value.checked_mul(256).map(|value| value + u64::from(*byte)));
     match exponent {
         Some(exponent) if exponent >= 3 && exponent % 2 == 1 => {
             Ok(Kind::Rsa { bits: bits as u32, exponent })

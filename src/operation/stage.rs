@@ -5,9 +5,7 @@
 //! An operation is a value of type `T`. It is in a `Stage` while it is active, `finish` takes it
 //! out, and nothing but `Stage` can put it back: an operation that ended cannot be used again.
 
-use cryptoki_sys::{
-    CKR_GENERAL_ERROR, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED,
-};
+use cryptoki_sys::{CKR_GENERAL_ERROR, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -458,10 +456,7 @@ mod tests {
         assert!(!stage.is_active());
 
         let mut stage = active();
-        assert_eq!(
-            rv(stage.update(|_| Err(Error::new(CKR_DATA_INVALID, "")))),
-            CKR_DATA_INVALID
-        );
+        assert_eq!(rv(stage.update(|_| Err(Error::new(CKR_DATA_INVALID, "")))), CKR_DATA_INVALID);
         assert!(!stage.is_active());
 
         let mut stage = active();
@@ -476,11 +471,12 @@ mod tests {
     #[test]
     fn a_one_shot_call_cannot_end_a_multi_part_operation() {
         let mut stage = active();
-        stage.update(|fed| {
-            fed.push(1);
-            Ok(())
-        })
-        .unwrap();
+        stage
+            .update(|fed| {
+                fed.push(1);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(
             rv(stage.one_shot(LARGE, INPUT, |_| Ok(Size::Exact(4)), never)),
             CKR_OPERATION_NOT_INITIALIZED

@@ -342,7 +342,7 @@ fn the_environment_alone_is_enough() {
     let token = &config.tokens[0];
     assert_eq!((token.endpoint.host.as_str(), token.endpoint.port), ("127.0.0.1", 8443));
     assert_eq!(token.endpoint.service, Service::ManagedHsm);
-    assert_eq!((token.label.as_str(), token.serial.as_str()), ("127.0.0.1", "12ca17b49af22894"));
+    assert_eq!((token.label.as_str(), token.serial.as_str()), ("127.0.0.1", "37d265174de89804"));
     assert_eq!(token.authority, "https://127.0.0.1:8444");
     assert_eq!(token.ca.as_deref(), Some(CERTIFICATE.as_bytes()));
     let keys = token.keys.as_ref().expect("keys");
