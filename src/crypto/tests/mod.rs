@@ -9,6 +9,7 @@ mod recordings;
 mod rsa_private;
 mod rsa_public;
 mod wrap_mac;
+mod wycheproof;
 
 use cryptoki_sys::CK_RV;
 use openssl::{hash::MessageDigest, nid::Nid};
