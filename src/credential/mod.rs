@@ -181,10 +181,12 @@ impl Credential {
                 }));
             }
             if !state.asking {
-                if let Some((at, failure)) = &state.failure
-                    && (state.attempts > waiting_since || now < *at + FAILURE_HOLDS)
-                {
-                    return Err(failure.clone());
+                if let Some((at, failure)) = &state.failure {
+                    let waited_for_it = state.attempts > waiting_since;
+                    let refused = failure.rv() == CKR_USER_NOT_LOGGED_IN;
+                    if waited_for_it || refused && now < *at + FAILURE_HOLDS {
+                        return Err(failure.clone());
+                    }
                 }
                 return self.ask(state, deadline);
             }
@@ -244,9 +246,12 @@ impl Drop for Asking<'_> {
                 state.not_before = None;
             }
             failed => {
-                let ended = || Error::new(CKR_GENERAL_ERROR, "the token request was abandoned");
                 let now = Instant::now();
-                state.failure = Some((now, failed.and_then(Result::err).unwrap_or_else(ended)));
+                // What only the asking thread could not do says nothing about the others.
+                state.failure = failed
+                    .and_then(Result::err)
+                    .filter(|error| error.rv() != CKR_GENERAL_ERROR)
+                    .map(|error| (now, error));
                 state.not_before = Some(now + REFRESH_PAUSE);
             }
         }

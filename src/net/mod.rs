@@ -204,13 +204,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The identity endpoints of a machine are link-local or loopback: no proxy can reach them.
+/// For TLS only, which is everything but the identity endpoints of a machine: those are link-local
+/// or loopback, and no proxy can reach them.
 fn explicit_proxy(url: &str) -> Result<reqwest::Proxy> {
-    let proxy = reqwest::Proxy::all(url).map_err(|error| {
+    reqwest::Proxy::https(url).map_err(|error| {
         let error = error.without_url();
         Error::new(CKR_GENERAL_ERROR, format!("proxy = {url:?} is no usable URL: {error}"))
-    })?;
-    Ok(proxy.no_proxy(reqwest::NoProxy::from_string("169.254.169.254,localhost,127.0.0.1,::1")))
+    })
 }
 
 #[cfg(test)]

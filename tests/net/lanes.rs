@@ -137,3 +137,18 @@ fn a_thread_of_an_asynchronous_runtime_is_refused_and_not_brought_down() {
     assert!(server.seen().is_empty());
     sign(&vault).unwrap();
 }
+
+#[test]
+fn a_configured_proxy_is_asked_for_a_tunnel() {
+    let proxy = Server::plain(|_| Reply::status(403, "not here"));
+    let server = service(|_| signature());
+    let mut config = config(&server);
+    config.proxy = Some(format!("http://{}", proxy.address));
+    config.timeout = Duration::from_millis(500);
+    let error = sign(&vault(&config)).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    let asked = &proxy.seen()[0];
+    let target = format!("localhost:{}", server.address.port());
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("CONNECT", target.as_str()));
+    assert!(server.seen().is_empty());
+}

@@ -3,10 +3,15 @@
 use std::{
     env, fs,
     process::Command,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-use akv_pkcs11::config::{CredentialConfig, ManagedIdentityEndpoint};
+use akv_pkcs11::{
+    config::{CredentialConfig, ManagedIdentityEndpoint},
+    vault::{Cipher, KeyRef},
+};
+use akv_wire::EncryptionAlgorithm;
 
 use crate::{
     config,
@@ -53,7 +58,7 @@ fn threads_stay_as_they_are() {
     for _ in 0..6 {
         sign(&local).unwrap();
     }
-    let wanted = [akv_pkcs11::vault::KeyRef::current("web"); 20];
+    let wanted = [KeyRef::current("web"); 20];
     drop(local.fetch_many(&wanted, soon()).unwrap());
     let metadata = Server::plain(|_| Reply::status(503, ""));
     config.credential = CredentialConfig::ManagedIdentity { identity: None };
@@ -87,6 +92,63 @@ fn proxies_and_bundles_of_the_environment_do_not_count() {
 fn the_way_is_direct() {
     let server = service(|_| signature());
     sign(&vault(&config(&server))).unwrap();
+}
+
+#[test]
+fn nothing_secret_is_logged_at_any_level() {
+    alone("process::log_everything", &[]);
+}
+
+/// Collects every line of every crate.
+struct Everything(Mutex<String>);
+
+impl log::Log for Everything {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        *self.0.lock().unwrap() += &format!("{} {}\n", record.target(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+#[ignore = "run by nothing_secret_is_logged_at_any_level"]
+fn log_everything() {
+    static LINES: Everything = Everything(Mutex::new(String::new()));
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let server = service(|seen| match seen.path.as_str() {
+        "/keys/web/0f/decrypt" => Reply::json(r#"{"kid":"k","value":"cGxhaW50ZXh0LWJ5dGVz"}"#),
+        _ if seen.turn == 1 => Reply::status(401, "{}"),
+        _ => signature(),
+    });
+    let mut config = config(&server);
+    let local = vault(&config);
+    sign(&local).unwrap();
+    let input = Cipher { value: b"ciphertext-bytes", ..Cipher::default() };
+    let key = KeyRef::version("web", "0f");
+    let plain = local.decrypt(key, EncryptionAlgorithm::RsaOaep, &input).unwrap();
+    assert_eq!(*plain, b"plaintext-bytes");
+    config.credential = CredentialConfig::FromLogin { client_id: Some("app".into()) };
+    let local = vault(&config);
+    local.login(b"the-pin-is-a-secret").unwrap();
+    sign(&local).unwrap();
+    let lines = LINES.0.lock().unwrap();
+    assert!(lines.contains("sign with key web/0f: 200"), "{lines}");
+    let secrets = [
+        crate::SECRET,
+        "token-1",
+        "the-pin-is-a-secret",
+        "plaintext-bytes",
+        "cGxhaW50ZXh0LWJ5dGVz",
+        "ciphertext-bytes",
+    ];
+    for secret in secrets {
+        assert!(!lines.contains(secret), "{secret} in {lines}");
+    }
 }
 
 #[test]
