@@ -11,7 +11,7 @@ use super::hash::Hash;
 /// A parsed DigestInfo; borrows from the bytes it was parsed from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DigestInfo<'a> {
-    /// The hash it names, `None` for one that [`Hash`] does not know.
+    /// The hash it names, `None` for one that is not in [`Hash::ALL`].
     pub hash: Option<Hash>,
     /// The digest, of whatever length it has.
     pub digest: &'a [u8],

@@ -66,6 +66,26 @@ fn bytes(len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Keys are shared by sessions, operations move between the threads that drive a session.
+const _: fn() = || {
+    fn shared<T: Send + Sync + Clone>() {}
+    fn moved<T: Send>() {}
+    shared::<PublicKey>();
+    shared::<PrivateKey>();
+    moved::<Hasher>();
+    moved::<symmetric::Cipher>();
+    moved::<symmetric::Hmac>();
+};
+
+#[test]
+fn operations_print_neither_key_nor_data() {
+    let mode = symmetric::Mode::CbcPad { iv: [7; 16] };
+    let cipher = symmetric::Cipher::new(symmetric::Direction::Encrypt, mode, &[0x5a; 16]).unwrap();
+    assert_eq!(format!("{cipher:?}"), "Cipher { direction: Encrypt, .. }");
+    let hmac = symmetric::Hmac::new(Hash::Sha256, &[0x5a; 32]).unwrap();
+    assert_eq!(format!("{hmac:?}"), "Hmac { hash: Sha256, .. }");
+}
+
 #[test]
 fn random_bytes_differ_and_fill_the_whole_buffer() {
     let (first, second) = (bytes(64), bytes(64));
