@@ -26,9 +26,10 @@ struct Inner<T> {
 }
 
 impl<T> Handles<T> {
-    /// An empty map; `unknown` is what a look-up of a handle that is not there answers.
-    pub fn new(unknown: CK_RV) -> Self {
-        Handles { inner: Mutex::new(Inner { next: 1, values: HashMap::new() }), unknown }
+    /// An empty map that gives handles from `first` on; `unknown` is what a look-up of a handle
+    /// that is not there answers.
+    pub fn new(unknown: CK_RV, first: CK_ULONG) -> Self {
+        Handles { inner: Mutex::new(Inner { next: first, values: HashMap::new() }), unknown }
     }
 
     /// Stores the value that `make` builds for its new handle.
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn handles_are_not_zero_and_never_reused() {
-        let handles = Handles::new(CKR_SESSION_HANDLE_INVALID);
+        let handles = Handles::new(CKR_SESSION_HANDLE_INVALID, 1);
         let (first, value) = handles.insert_with(|handle| handle);
         assert_ne!(first, 0);
         assert_eq!(*value, first);
@@ -124,8 +125,8 @@ mod tests {
     #[test]
     fn an_unknown_handle_means_what_construction_said() {
         for rv in [CKR_SESSION_HANDLE_INVALID, CKR_OBJECT_HANDLE_INVALID] {
-            let handles: Handles<()> = Handles::new(rv);
-            for handle in [0, 1, CK_ULONG::MAX] {
+            let handles: Handles<()> = Handles::new(rv, 1);
+            for handle in [0, 1, 2, CK_ULONG::MAX] {
                 assert_eq!(handles.resolve(handle).unwrap_err().rv(), rv);
                 assert_eq!(handles.remove(handle).unwrap_err().rv(), rv);
             }
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_resolved_value_outlives_its_handle() {
-        let handles = Handles::new(CKR_OBJECT_HANDLE_INVALID);
+        let handles = Handles::new(CKR_OBJECT_HANDLE_INVALID, 1);
         let (handle, _) = handles.insert_with(|_| String::from("key"));
         let value = handles.resolve(handle).unwrap();
         assert_eq!(handles.remove_where(|v| v == "key").len(), 1);
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_copy_for_a_child_is_refused_while_the_lock_is_held() {
-        let handles = Handles::new(CKR_OBJECT_HANDLE_INVALID);
+        let handles = Handles::new(CKR_OBJECT_HANDLE_INVALID, 1);
         let (kept, _) = handles.insert_with(|_| 1);
         let (left, _) = handles.insert_with(|_| 2);
         let copy = handles.carried_over(|v| *v == 1).unwrap();

@@ -30,16 +30,21 @@ pub struct ShortLocks<'m> {
     _stores: Vec<Box<dyn Lock + 'm>>,
 }
 
+/// Handles that one epoch can give out, as a power of two; they fit 32 bits for 256 epochs.
+const HANDLE_BITS: u32 = 24;
+
 /// Anything that unlocks when it is dropped.
 trait Lock {}
 impl<T> Lock for T {}
 
 impl Module {
-    /// A module with the tokens of `config`. Makes no request.
+    /// A module with the tokens of `config`. Makes no request. Handles of different `epoch`s
+    /// differ, so that one kept from before C_Finalize or from before a fork means nothing.
     ///
     /// # Errors
     /// As [`Slot::new`].
-    pub fn new(config: Arc<Config>, env: &Env) -> Result<Module> {
+    pub fn new(config: Arc<Config>, env: &Env, epoch: u32) -> Result<Module> {
+        let first_handle = (CK_ULONG::from(epoch) << HANDLE_BITS) + 1;
         let surroundings = Arc::new(Surroundings::read(env));
         let slots = config
             .tokens
@@ -47,10 +52,10 @@ impl Module {
             .map(|token| {
                 let carried =
                     Carried { surroundings: Arc::clone(&surroundings), ..Carried::default() };
-                Slot::new(Arc::new(token.clone()), carried)
+                Slot::new(Arc::new(token.clone()), carried, first_handle)
             })
             .collect::<Result<_>>()?;
-        let sessions = Handles::new(CKR_SESSION_HANDLE_INVALID);
+        let sessions = Handles::new(CKR_SESSION_HANDLE_INVALID, first_handle);
         Ok(Module { config, slots, sessions, inherited: false })
     }
 
@@ -65,7 +70,7 @@ impl Module {
         let sessions = parents
             .sessions
             .carried_over(Session::is_quiet)
-            .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID));
+            .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID, 1));
         let config = parents.config();
         Ok(Module { config, slots, sessions, inherited: true })
     }

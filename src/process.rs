@@ -22,7 +22,7 @@ use std::{
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -149,6 +149,12 @@ fn cell() -> &'static Cell {
             leak(lost.state.into_inner().unwrap_or_else(PoisonError::into_inner));
         }
     }
+}
+
+/// A number that no earlier C_Initialize had, in this process or in those it was forked from.
+pub fn epoch() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a child finds in its parent's cell. The lock can be had when the fork went through our

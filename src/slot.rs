@@ -40,7 +40,11 @@ impl Slot {
     ///
     /// # Errors
     /// CKR_GENERAL_ERROR or CKR_FUNCTION_FAILED for certificates and CA files that cannot be read.
-    pub fn new(token: Arc<TokenConfig>, carried: Carried) -> Result<Slot> {
+    pub fn new(
+        token: Arc<TokenConfig>,
+        carried: Carried,
+        first_handle: CK_OBJECT_HANDLE,
+    ) -> Result<Slot> {
         let mut certificates = Vec::new();
         for file in &token.certificates {
             certificates.extend(Certificate::parse_pem(&file.pem).map_err(|error| {
@@ -53,7 +57,7 @@ impl Slot {
         Ok(Slot {
             id: token.slot as CK_SLOT_ID,
             vault: Vault::new(&token, carried)?,
-            store: Store::new(certificates),
+            store: Store::new(certificates, first_handle),
             flights: Flights::default(),
             logged_in: AtomicBool::new(false),
             device_error: AtomicU16::new(0),
@@ -68,7 +72,7 @@ impl Slot {
     /// # Errors
     /// As [`Slot::new`].
     pub fn adopted(parents: &Slot) -> Result<Slot> {
-        let slot = Slot::new(Arc::clone(&parents.token), parents.vault.carried())?;
+        let slot = Slot::new(Arc::clone(&parents.token), parents.vault.carried(), 1)?;
         let logged_in = parents.logged_in.load(Ordering::Relaxed);
         slot.logged_in.store(logged_in, Ordering::Relaxed);
         Ok(match parents.store.carried_over() {

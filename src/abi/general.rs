@@ -9,7 +9,7 @@ use super::{
     table::{V2_40, V3_0, V3_2},
 };
 use crate::{
-    config::{Config, Env},
+    config::{Config, Env, RESERVED_PREFIX},
     error::{Error, Result},
     logging,
     module::Module,
@@ -19,8 +19,6 @@ use crate::{
 
 /// Longest configuration text or path taken from `pReserved`.
 const MAX_RESERVED: usize = 64 * 1024;
-/// What `pReserved` must begin with to be ours.
-const RESERVED_PREFIX: &[u8] = b"akv-pkcs11:";
 
 pub(super) fn initialize(args: Place<'_, c_void>) -> Result<()> {
     super::quiet_panics_once();
@@ -37,7 +35,8 @@ pub(super) fn initialize(args: Place<'_, c_void>) -> Result<()> {
 /// The module, from the configuration as it is now; a forked child that can no longer read what
 /// its parent read goes on with that.
 fn begin(reserved: Option<&str>, parents: Option<Arc<Config>>) -> Result<Module> {
-    let (env, secure) = (Env::Process, process::is_secure());
+    let secure = process::is_secure();
+    let env = if secure { Env::empty() } else { Env::Process };
     let (config, inherited) = match (Config::load(reserved, &env, secure), parents) {
         (Ok(config), None) => (Arc::new(config), false),
         (Ok(config), Some(parents)) if config.source == parents.source => (Arc::new(config), true),
@@ -48,7 +47,7 @@ fn begin(reserved: Option<&str>, parents: Option<Arc<Config>>) -> Result<Module>
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let module = Module::new(config, &env)?;
+    let module = Module::new(config, &env, process::epoch())?;
     Ok(if inherited { module.with_parents_configuration() } else { module })
 }
 
@@ -72,8 +71,8 @@ fn reserved_text(args: &Place<'_, c_void>) -> Result<Option<String>> {
         return Ok(None);
     }
     let text = process::readable_c_string(args.pReserved, MAX_RESERVED)
-        .filter(|text| text.starts_with(RESERVED_PREFIX))
-        .and_then(|text| String::from_utf8(text).ok());
+        .and_then(|text| String::from_utf8(text).ok())
+        .filter(|text| text.starts_with(RESERVED_PREFIX));
     match text {
         Some(text) => Ok(Some(text)),
         None => bad("pReserved is neither NULL nor a string that begins with 'akv-pkcs11:'"),
