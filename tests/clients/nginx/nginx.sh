@@ -1,0 +1,294 @@
+# Helpers of the nginx scripts. `. "$AKV_CLIENTS/nginx/nginx.sh"`, under `sh -eu`, in an empty folder.
+#
+# Everything nginx reads and writes is in that folder. The module's configuration is in `secret/`,
+# which only root may enter: workers that run as www-data cannot read it, and nginx wipes their
+# environment, so what they know they have from the process that forked them.
+
+. "$AKV_CLIENTS/lib.sh"
+
+PATH=$PATH:/usr/sbin:/sbin
+tokens="kv1 hsm1"
+keys="rsa2048 rsa4096 p256 p384"
+examples=$AKV_ROOT/examples/nginx
+
+# Module and OpenSSL configuration as an operator would have them, from what the emulator's `exec`
+# has set. Arguments are lines for each [[token]].
+prepare() {
+    mkdir -m 700 secret
+    cp "$AKV_PKCS11_CA_FILE" secret/ca.pem
+    (
+        umask 077
+        printf %s "$AZURE_CLIENT_SECRET" >secret/client-secret
+        sed -e 's|"env:AZURE_CLIENT_SECRET"|"file:client-secret"|' \
+            -e 's|^ca_file = .*|ca_file = "ca.pem"|' "$AKV_PKCS11_CONFIG" >secret/config.toml
+        for line in "$@"; do
+            sed -i "s|^\[\[token\]\]\$|&\n$line|" secret/config.toml
+        done
+    )
+    AKV_PKCS11_CONFIG=$PWD/secret/config.toml
+    unset AZURE_CLIENT_SECRET AZURE_CLIENT_ID AZURE_TENANT_ID AKV_PKCS11_ENDPOINT
+    sed "s|^MODULE_PATH = .*|MODULE_PATH = $AKV_MODULE|" "$examples/openssl.cnf" >openssl.cnf
+    if [ "$(id -u)" -eq 0 ]; then
+        user=www-data
+        for file in config.toml client-secret ca.pem; do
+            refused setpriv --reuid "$user" --clear-groups cat "secret/$file" 2>/dev/null
+        done
+    else
+        user=
+        say "not root: nginx runs as $(id -un) throughout; that its workers may not read the" \
+            "configuration is not tested"
+    fi
+}
+
+# with_engine COMMAND…: OpenSSL's configuration and the module's are set for this command only.
+with_engine() {
+    env OPENSSL_CONF="$PWD/openssl.cnf" AKV_PKCS11_CONFIG="$AKV_PKCS11_CONFIG" "$@"
+}
+
+# certify TOKEN KEY [FILE]: a certificate that the key signs for itself, for the host TOKEN-KEY.
+certify() {
+    cat >req.cnf <<END
+[req]
+distinguished_name = dn
+x509_extensions = leaf
+[dn]
+[leaf]
+basicConstraints = critical, CA:FALSE
+subjectAltName = DNS:$1-$2
+END
+    with_engine openssl req -x509 -config req.cnf -engine pkcs11 -keyform engine -sha256 \
+        -key "pkcs11:token=$1;object=$2;type=private" -subj "/CN=$1-$2" -days 2 \
+        -out "${3:-$1-$2.pem}" 2>>openssl.log || fail "no certificate: $(cat openssl.log)"
+}
+
+# each DO…: DO… TOKEN KEY for every token and key.
+each() {
+    for each_token in $tokens; do
+        for each_key in $keys; do
+            "$@" "$each_token" "$each_key"
+        done
+    done
+}
+
+# configure DAEMON [LINE…]: nginx.conf with two workers, a server for each certificate there is,
+# and no session resumption: each handshake needs a signature. LINEs go into the http section.
+configure() {
+    daemon=$1
+    shift
+    {
+        cat <<END
+daemon $daemon;
+${user:+user $user;}
+worker_processes 2;
+error_log $PWD/error.log notice;
+pid $PWD/nginx.pid;
+ssl_engine pkcs11;
+events { worker_connections 512; }
+http {
+    access_log off;
+    client_body_temp_path $PWD/temp/body;
+    proxy_temp_path $PWD/temp/proxy;
+    fastcgi_temp_path $PWD/temp/fastcgi;
+    uwsgi_temp_path $PWD/temp/uwsgi;
+    scgi_temp_path $PWD/temp/scgi;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache off;
+    ssl_session_tickets off;
+    keepalive_timeout 0;
+END
+        for line in "$@"; do printf '    %s\n' "$line"; done
+        each server
+        echo "}"
+    } >nginx.template
+    mkdir -p temp
+    draw_port
+}
+
+# draw_port: nginx cannot take a free port itself, so one is drawn below those that the system
+# gives out.
+draw_port() {
+    port=$(shuf -n 1 -i 20000-32000)
+    sed "s|@PORT@|$port|" nginx.template >nginx.conf
+}
+
+# server TOKEN KEY: its section, if it has a certificate.
+server() {
+    [ -f "$1-$2.pem" ] || return 0
+    cat <<END
+    server {
+        listen 127.0.0.1:@PORT@ ssl;
+        server_name $1-$2;
+        ssl_certificate $PWD/$1-$2.pem;
+        ssl_certificate_key "engine:pkcs11:pkcs11:token=$1;object=$2;type=private";
+        location / { return 200 "\$server_name \$ssl_protocol \$pid\n"; }
+    }
+END
+}
+
+# nginx_command ARGUMENT…
+nginx_command() {
+    with_engine nginx -p "$PWD" -c "$PWD/nginx.conf" -e "$PWD/error.log" "$@"
+}
+
+# start: nginx, on another port if somebody has taken this one.
+start() {
+    trap 'end_nginx' EXIT
+    tries=0
+    while :; do
+        : >error.log
+        if [ "$daemon" = on ]; then
+            nginx_command 2>start.log || true
+        else
+            nginx_command 2>start.log &
+        fi
+        started=0
+        while [ "$started" -lt 200 ]; do
+            if master=$(cat nginx.pid 2>/dev/null) && [ "$(workers | wc -l)" -eq 2 ]; then
+                say "nginx (daemon $daemon) on port $port, master $master," \
+                    "workers $(workers | xargs)"
+                return
+            fi
+            if grep -q "still could not bind" error.log; then break; fi
+            if grep -q "\[emerg\]" error.log; then fail "nginx: $(cat error.log start.log)"; fi
+            sleep 0.1
+            started=$((started + 1))
+        done
+        tries=$((tries + 1))
+        [ "$tries" -lt 5 ] || fail "nginx does not start: $(cat error.log start.log)"
+        draw_port
+    done
+}
+
+# workers: process ids of those that accept connections.
+workers() {
+    ps --ppid "$master" -o pid=,args= | awk '/nginx: worker process$/ { print $1 }'
+}
+
+# family: process ids of master and all its children.
+family() {
+    echo "$master"
+    ps --ppid "$master" -o pid= | awk '{ print $1 }'
+}
+
+# wait_for SECONDS COMMAND…: until it succeeds.
+wait_for() {
+    wait_rounds=$(($1 * 10))
+    shift
+    while ! "$@"; do
+        wait_rounds=$((wait_rounds - 1))
+        [ "$wait_rounds" -gt 0 ] || fail "waited in vain for: $*; $(tail -n 20 error.log)"
+        sleep 0.1
+    done
+}
+
+# gone PID…: none of them runs (a zombie does not).
+gone() {
+    for gone_pid in "$@"; do
+        gone_state=$(ps -o state= -p "$gone_pid" || true)
+        case $gone_state in '' | Z*) ;; *) return 1 ;; esac
+    done
+}
+
+# two_other_workers PID…: two workers accept, none of them with these ids.
+two_other_workers() {
+    [ "$(workers | wc -l)" -eq 2 ] || return 1
+    for other in $(workers); do
+        case " $* " in *" $other "*) return 1 ;; esac
+    done
+}
+
+# reload: HUP, as systemd does it; returns when new workers accept.
+reload() {
+    reload_before=$(workers | xargs)
+    kill -HUP "$master"
+    # shellcheck disable=SC2086 # a list of numbers
+    wait_for 30 two_other_workers $reload_before
+}
+
+# quit: gracefully; nothing of nginx may be left.
+quit() {
+    quit_family=$(family | xargs)
+    kill -QUIT "$master"
+    # shellcheck disable=SC2086
+    wait_for 30 gone $quit_family
+    trap - EXIT
+    healthy
+}
+
+# healthy: nothing in nginx's log that it calls a fault, and no worker that fell; lines that match
+# the pattern in $expected are what the script has caused itself.
+expected='^$'
+healthy() {
+    if grep -E "\[(emerg|alert|crit|error)\]|exited on signal|panicked" error.log |
+        grep -Ev "$expected"; then
+        fail "see error.log above"
+    fi
+}
+
+# single_threaded: the module has started no thread, neither in the master nor in a worker.
+single_threaded() {
+    for single in $(family); do
+        set -- "/proc/$single/task"/*
+        [ $# -eq 1 ] || fail "process $single has $# threads"
+    done
+}
+
+# as_www_data: the workers have given up root for good.
+as_www_data() {
+    [ -n "$user" ] || return 0
+    for worker in $(workers); do
+        id=$(awk '/^Uid:/ { print $2 $3 $4 }' "/proc/$worker/status")
+        number=$(id -u "$user")
+        [ "$id" = "$number$number$number" ] || fail "worker $worker runs as user $id"
+    done
+}
+
+# descriptors PID
+descriptors() {
+    find "/proc/$1/fd" -mindepth 1 | wc -l
+}
+
+# handshake TOKEN KEY OPTION…: a full handshake by openssl s_client, the certificate verified.
+handshake() {
+    handshake_host=$1-$2
+    shift 2
+    printf 'GET / HTTP/1.0\r\nHost: %s\r\n\r\n' "$handshake_host" |
+        timeout 30 openssl s_client -connect "127.0.0.1:$port" -servername "$handshake_host" \
+            -verify_hostname "$handshake_host" -CAfile "$handshake_host.pem" \
+            -verify_return_error -ign_eof "$@" >handshake.log 2>&1 ||
+        fail "handshake with $handshake_host $*: $(cat handshake.log)"
+    grep -q "^Verify return code: 0 (ok)\|Verification: OK" handshake.log ||
+        fail "not verified: $(cat handshake.log)"
+    grep -q "^$handshake_host TLSv1" handshake.log || fail "no answer: $(cat handshake.log)"
+}
+
+# storm TOKEN KEY COUNT [OPTION…]: so many requests, 16 at a time, each with a full handshake of
+# its own; every one must be answered.
+storm() {
+    storm_host=$1-$2 storm_count=$3
+    shift 3
+    curl --silent --show-error --fail --http1.1 --no-sessionid --max-time 120 \
+        --parallel --parallel-max 16 --cacert "$storm_host.pem" \
+        --resolve "$storm_host:$port:127.0.0.1" "$@" \
+        --write-out '%{http_code} %{num_connects} %{time_appconnect}\n' --output /dev/null \
+        "https://$storm_host:$port/[1-$storm_count]" >"$storm_host.storm" 2>"$storm_host.errors" ||
+        fail "a request to $storm_host was lost: $(cat "$storm_host.errors"); $(cat error.log)"
+    storm_answered=$(grep -c '^200 1 ' "$storm_host.storm" || true)
+    [ "$storm_answered" -eq "$storm_count" ] ||
+        fail "$storm_answered of $storm_count answered by $storm_host: $(cat "$storm_host.errors")"
+}
+
+# handshake_times TOKEN KEY: of the last storm, for the reader.
+handshake_times() {
+    sort -k 3 -n "$1-$2.storm" |
+        awk '{ t[NR] = $3 * 1000 } END { printf "median %.1f ms, slowest %.1f ms", t[int((NR + 1) / 2)], t[NR] }'
+}
+
+# end_nginx: whatever happened before, nothing stays.
+end_nginx() {
+    trap - EXIT
+    [ -f nginx.pid ] || return 0
+    end_family=$(family | xargs)
+    # shellcheck disable=SC2086
+    kill -KILL $end_family 2>/dev/null || true
+}

@@ -1,0 +1,62 @@
+# Ten reloads while requests run: none is lost, old workers leave, nothing piles up in the master.
+
+. "$AKV_CLIENTS/nginx/nginx.sh"
+
+keys="rsa2048 p256"
+reloads=10
+prepare
+each certify
+configure on
+start
+handshake kv1 rsa2048
+handshake hsm1 p256
+
+# A round so that the master has become itself: forked, and with its own connections.
+reload
+first=$(descriptors "$master")
+
+say "load on four keys, $reloads reloads meanwhile"
+signed_before=$(($(counter vault:kv1 keys/sign) + $(counter managed-hsm:hsm1 keys/sign)))
+: >stop-when-gone
+load() {
+    while [ -f stop-when-gone ]; do
+        storm "$1" "$2" 50
+        echo 50 >>"$1-$2.count"
+    done
+}
+loads=
+background() {
+    # A script of its own in the background must not end nginx when it ends.
+    (trap - EXIT && load "$@") &
+    loads="$loads $!"
+}
+each background
+old=
+for _ in $(seq "$reloads"); do
+    old="$old $(workers | xargs)"
+    reload
+    sleep 0.3
+done
+rm stop-when-gone
+for pid in $loads; do
+    wait "$pid" || fail "load $pid lost a request"
+done
+total=$(cat ./*.count | awk '{ sum += $1 } END { print sum }')
+signed=$(($(counter vault:kv1 keys/sign) + $(counter managed-hsm:hsm1 keys/sign) - signed_before))
+say "$total requests answered, $signed signatures"
+[ "$signed" -eq "$total" ] || fail "$signed signatures for $total handshakes"
+[ "$total" -ge 400 ] || fail "that was no load"
+
+say "old workers leave"
+# shellcheck disable=SC2086 # a list of numbers
+wait_for 20 gone $old
+[ "$(family | wc -l)" -eq 3 ] || fail "processes: $(family | xargs)"
+single_threaded
+last=$(descriptors "$master")
+say "descriptors of the master: $first, then $last; of its workers: $(for w in $(workers); do descriptors "$w"; done | xargs)"
+[ "$last" -le $((first + 4)) ] || fail "the master had $first descriptors, and has $last"
+handshake kv1 p256
+handshake hsm1 rsa2048
+
+say "quit"
+quit

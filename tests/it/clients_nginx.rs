@@ -1,0 +1,26 @@
+//! nginx with `ssl_certificate_key "engine:pkcs11:…"`: real workers, real TLS.
+
+use crate::support::Client;
+
+fn nginx(script: &'static str) -> Client {
+    Client::new("nginx")
+        .vault()
+        .hsm()
+        .seed("demo")
+        .needs("nginx", "nginx")
+        .needs("openssl", "openssl")
+        .needs("curl", "curl")
+        .needs("jq", "jq")
+        .needs("ps", "procps")
+        .script(script, &[])
+}
+
+#[test]
+fn every_handshake_is_one_signature() {
+    nginx("handshakes.sh").run();
+}
+
+#[test]
+fn a_reload_loses_no_request() {
+    nginx("reload.sh").run();
+}
