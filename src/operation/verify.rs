@@ -62,12 +62,6 @@ impl Verifying {
     /// # Errors
     /// CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE, CKR_DATA_LEN_RANGE.
     pub fn finish(self, signature: &[u8]) -> Result<()> {
-        if signature.len() != self.key.signature_len() {
-            return Err(Error::new(
-                CKR_SIGNATURE_LEN_RANGE,
-                format!("{} bytes, not {}", signature.len(), self.key.signature_len()),
-            ));
-        }
         let input = self.padding.input(self.data)?;
         match self.padding {
             Padding::Pkcs1 => self.key.verify_pkcs1(&input, signature),
