@@ -2,6 +2,7 @@
 //! pages. What the real services answer is the emulator's business (tests/it).
 
 mod credentials;
+mod emulator;
 mod lanes;
 mod listing;
 mod process;
