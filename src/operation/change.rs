@@ -5,7 +5,11 @@ use std::sync::Arc;
 use akv_wire::{KeyAttributes, KeyUpdateParameters};
 use cryptoki_sys::*;
 
-use super::{create::file_name, find, generate::MAX_TAGS};
+use super::{
+    create::file_name,
+    find,
+    making::{MAX_TAGS, SECRET},
+};
 use crate::{
     error::{Error, Result},
     object::{
@@ -124,17 +128,9 @@ fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()
 
 /// key_ops after the usages in a template; None where it changes none.
 fn changed_operations(operations: Option<&[String]>, template: &Template) -> Option<Vec<String>> {
-    const USAGES: &[(CK_ATTRIBUTE_TYPE, &str)] = &[
-        (CKA_SIGN, "sign"),
-        (CKA_VERIFY, "verify"),
-        (CKA_ENCRYPT, "encrypt"),
-        (CKA_DECRYPT, "decrypt"),
-        (CKA_WRAP, "wrapKey"),
-        (CKA_UNWRAP, "unwrapKey"),
-    ];
     let before = operations.unwrap_or_default().to_vec();
     let mut after = before.clone();
-    for (usage, operation) in USAGES {
+    for (usage, operation) in SECRET {
         match template.flag(*usage) {
             Some(true) if !after.iter().any(|known| known == operation) => {
                 after.push((*operation).to_owned());

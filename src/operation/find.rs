@@ -350,10 +350,19 @@ fn version_of_certificate(
     deadline: Instant,
 ) -> Result<Option<KeyBundle>> {
     let key_id = |bundle: &KeyBundle| project::key_id(&bundle.key);
-    let leaves = slot.store.unmatched_leaves();
     let Some(current) = key_id(bundle) else { return Ok(None) };
+    let leaves = slot.store.leaves_open_to(name);
     if leaves.is_empty() || slot.store.has_configured_certificate(&current) {
         return Ok(None);
+    }
+    let is_it = |other: &KeyBundle| key_id(other).is_some_and(|id| leaves.contains(&id));
+    // Most likely the one shown until now, which needs no permission to list versions.
+    let earlier = slot.store.last_found(name).and_then(|found| found.versions.first().cloned());
+    if let Some(earlier) = earlier
+        && let Ok(shown) = slot.vault.key(KeyRef::version(name, &earlier))
+        && is_it(&shown)
+    {
+        return Ok(Some(shown));
     }
     let (_, version) = bundle.key.name_and_version().unwrap_or_default();
     let others = match other_versions(slot, name, &[version.to_owned()], deadline) {
@@ -366,7 +375,7 @@ fn version_of_certificate(
             return Ok(None);
         }
     };
-    Ok(others.into_iter().find(|other| key_id(other).is_some_and(|id| leaves.contains(&id))))
+    Ok(others.into_iter().find(is_it))
 }
 
 /// All enabled versions of a name but those in `known`, newest first.

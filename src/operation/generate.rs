@@ -1,35 +1,20 @@
 //! C_GenerateKeyPair: token keys at the service, session pairs in this process.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
-use akv_wire::{KeyBundle, KeyCreateParameters, Tags};
+use akv_wire::{KeyCreateParameters, Tags};
 use cryptoki_sys::*;
 
-use super::find;
+use super::making::{Making, PRIVATE_EC, PRIVATE_RSA, PUBLIC_EC, PUBLIC_RSA, operations};
 use crate::{
-    config::{OnDeletedName, TokenConfig},
-    crypto::{self, Curve, PrivateKey},
+    config::TokenConfig,
+    crypto::{Curve, PrivateKey},
     error::{Error, Result},
-    hex,
     mechanism::{Mechanism, Scheme},
     object::{
-        dates,
-        naming::name_of_label,
-        session_key,
-        tag::{TAG, Tag},
+        dates, session_key,
         template::{Template, inconsistent},
     },
     slot::Slot,
-    vault::{KeyRef, is_conflict, is_lost_answer, is_not_found},
 };
-
-/// Tags a key of the service can have.
-pub const MAX_TAGS: usize = 15;
-/// How often a name that is being deleted is looked at again.
-const DELETION_POLL: Duration = Duration::from_millis(500);
 
 /// A key pair to be made: refused by [`Generating::new`] or it can be made.
 #[derive(Debug)]
@@ -135,7 +120,6 @@ impl Generating {
             template.fixed_flag(CKA_MODIFIABLE, true, "every key of the service is")?;
             dates::bounds(template)?;
         }
-        self.tag(vec![0; REQUEST_MARK])?;
         Ok(())
     }
 
@@ -155,33 +139,11 @@ impl Generating {
             .find(|id| !id.is_empty())
     }
 
-    fn tag(&self, request: Vec<u8>) -> Result<String> {
-        let label = self.label()?.filter(|label| name_of_label(label) != *label);
-        let tag = Tag {
-            label: label.map(str::to_owned),
-            id: self.id().map(<[u8]>::to_vec),
-            request: Some(request),
-        };
-        tag.to_value().ok_or_else(|| {
-            Error::new(
-                CKR_ATTRIBUTE_VALUE_INVALID,
-                "CKA_LABEL and CKA_ID together are longer than the 256 characters of a tag",
-            )
-        })
-    }
-
     fn on_token(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<Pair> {
-        let deadline = slot.vault.find_deadline();
-        let mark = random_mark()?;
-        let name = match self.label()? {
-            Some(label) => name_of_label(label),
-            None => format!("p11-{}", hex::encode(&random::<16>()?)),
-        };
-        self.refuse_existing(slot, &name)?;
-        let parameters = self.parameters(&slot.token, self.tag(mark.clone())?)?;
-        let bundle = create(slot, &name, &parameters, &mark, deadline)?;
-        slot.store.outdate(&name);
-        let handles = find::show(slot, &name, &bundle, deadline)?;
+        let making = Making::new(slot, self.label()?, self.id())?;
+        let name = making.name().to_owned();
+        let parameters = self.parameters(&slot.token, making.tags()?)?;
+        let handles = making.send(|vault, name| vault.create_key(name, &parameters))?;
         let [private, public, ..] = handles[..] else {
             return Err(Error::new(
                 CKR_DEVICE_ERROR,
@@ -197,25 +159,7 @@ impl Generating {
         Ok(Pair { public: slot.store.add(object), private })
     }
 
-    fn refuse_existing(&self, slot: &Slot, name: &str) -> Result<()> {
-        match slot.note(slot.vault.key(KeyRef::current(name))) {
-            Ok(_) if slot.token.generate_new_version => Ok(()),
-            Ok(_) => Err(inconsistent(format!(
-                "token '{}' has a key named '{name}'; another version of it is made only with \
-                 generate_on_existing = \"new-version\"",
-                slot.token.label
-            ))),
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn parameters(&self, token: &TokenConfig, tag: String) -> Result<KeyCreateParameters> {
-        let mut tags: Tags = token.tags.iter().cloned().collect();
-        tags.insert(TAG.to_owned(), tag);
-        if tags.len() > MAX_TAGS {
-            return Err(inconsistent(format!("{} tags, a key has {MAX_TAGS}", tags.len())));
-        }
+    fn parameters(&self, token: &TokenConfig, tags: Tags) -> Result<KeyCreateParameters> {
         let protection = |plain: &str| match token.hsm_protection {
             true => format!("{plain}-HSM"),
             false => plain.to_owned(),
@@ -243,21 +187,11 @@ impl Generating {
 
     /// The service's key_ops for the usages of both templates.
     fn key_ops(&self) -> Vec<String> {
-        let (private, public): (&[_], &[_]) = match self.kind {
-            Kind::Rsa { .. } => (
-                &[(CKA_SIGN, "sign"), (CKA_DECRYPT, "decrypt"), (CKA_UNWRAP, "unwrapKey")],
-                &[(CKA_VERIFY, "verify"), (CKA_ENCRYPT, "encrypt"), (CKA_WRAP, "wrapKey")],
-            ),
-            Kind::Ec(_) => (&[(CKA_SIGN, "sign")], &[(CKA_VERIFY, "verify")]),
+        let (private, public) = match self.kind {
+            Kind::Rsa { .. } => (PRIVATE_RSA, PUBLIC_RSA),
+            Kind::Ec(_) => (PRIVATE_EC, PUBLIC_EC),
         };
-        let mut operations = Vec::new();
-        for (template, pairs) in [(&self.private, private), (&self.public, public)] {
-            let usages: Vec<CK_ATTRIBUTE_TYPE> = pairs.iter().map(|(usage, _)| *usage).collect();
-            let allowed: Vec<_> = template.usages(&usages).collect();
-            let named = pairs.iter().filter(|(usage, _)| allowed.contains(usage));
-            operations.extend(named.map(|(_, operation)| (*operation).to_owned()));
-        }
-        operations
+        operations(&self.private, private).chain(operations(&self.public, public)).collect()
     }
 
     fn here(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<Pair> {
@@ -298,84 +232,6 @@ fn rsa_kind(mechanism: &Mechanism, public: &Template) -> Result<Kind> {
         _ => Err(Error::new(
             CKR_ATTRIBUTE_VALUE_INVALID,
             "CKA_PUBLIC_EXPONENT is no odd number from 3 to 2^64",
-        )),
-    }
-}
-
-/// Bytes of the mark that tells our own create from a stranger's.
-const REQUEST_MARK: usize = 8;
-
-fn random_mark() -> Result<Vec<u8>> {
-    Ok(random::<REQUEST_MARK>()?.to_vec())
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    crypto::random(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Sends the create request. After a lost answer it is not repeated: a look tells whether the key
-/// was made, by the mark in our tag. A name in the deleted state is treated as the configuration
-/// says.
-fn create(
-    slot: &Slot,
-    name: &str,
-    parameters: &KeyCreateParameters,
-    mark: &[u8],
-    deadline: Instant,
-) -> Result<KeyBundle> {
-    let mut cleared = false;
-    loop {
-        let error = match slot.note(slot.vault.create_key(name, parameters)) {
-            Ok(bundle) => return Ok(bundle),
-            Err(error) => error,
-        };
-        if is_lost_answer(&error) {
-            return made_by_us(slot, name, mark, error);
-        }
-        if !is_conflict(&error) {
-            return Err(error);
-        }
-        let being_deleted =
-            error.remote().is_some_and(|remote| remote.code == "ObjectIsBeingDeleted");
-        if being_deleted && Instant::now() + DELETION_POLL < deadline {
-            thread::sleep(DELETION_POLL);
-            continue;
-        }
-        match slot.token.on_deleted_name {
-            OnDeletedName::Recover if !cleared => {
-                slot.note(slot.vault.recover_key(name))?;
-            }
-            OnDeletedName::Purge if !cleared => slot.note(slot.vault.purge_key(name))?,
-            _ if cleared && Instant::now() + DELETION_POLL < deadline => {
-                // A vault frees a name some seconds after it said so.
-                thread::sleep(DELETION_POLL);
-            }
-            OnDeletedName::Refuse | OnDeletedName::Recover | OnDeletedName::Purge => {
-                return Err(error);
-            }
-        }
-        cleared = true;
-    }
-}
-
-fn made_by_us(slot: &Slot, name: &str, mark: &[u8], lost: Error) -> Result<KeyBundle> {
-    let found = slot.vault.key(KeyRef::current(name));
-    let is_ours = |bundle: &KeyBundle| {
-        let tag = bundle.tags.as_ref().and_then(|tags| tags.get(TAG)).map(|tag| Tag::parse(tag));
-        tag.and_then(|tag| tag.request).as_deref() == Some(mark)
-    };
-    match found {
-        Ok(bundle) if is_ours(&bundle) => Ok(bundle),
-        Ok(_) => Err(lost),
-        Err(error) if is_not_found(&error) => Err(lost),
-        Err(error) => Err(Error::new(
-            CKR_DEVICE_ERROR,
-            format!(
-                "whether key '{name}' was made cannot be told ({lost}; {error}): look at it before \
-                 trying again"
-            ),
         )),
     }
 }

@@ -9,6 +9,7 @@ pub mod flight;
 pub mod gather;
 pub mod generate;
 pub mod key;
+pub mod making;
 pub mod sign;
 pub mod stage;
 pub mod verify;
