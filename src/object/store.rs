@@ -378,15 +378,19 @@ impl Store {
         }
     }
 
-    /// Key identifiers (SHA-1 of the subjectPublicKey bits) of configured leaf certificates whose
-    /// key is not shown: an older version of some key may be meant.
-    pub fn unmatched_leaves(&self) -> Vec<Vec<u8>> {
+    /// Key identifiers (SHA-1 of the subjectPublicKey bits) of configured leaf certificates that may
+    /// belong to a version of `name`: one that it shows, or one that no name shows.
+    pub fn leaves_open_to(&self, name: &str) -> Vec<Vec<u8>> {
         let inner = self.lock();
+        let open = |stored: &&StoredCertificate| {
+            let key = inner.key_of(&stored.certificate.key_id);
+            key.and_then(|key| key.vault_key()).is_none_or(|k| k.name.eq_ignore_ascii_case(name))
+        };
         inner
             .certificates
             .iter()
             .filter(|stored| stored.origin == Origin::Configured && !stored.certificate.is_ca)
-            .filter(|stored| inner.key_of(&stored.certificate.key_id).is_none())
+            .filter(open)
             .map(|stored| stored.certificate.key_id.clone())
             .collect()
     }
