@@ -3,13 +3,15 @@
 use std::{
     ffi::OsStr,
     io::{self, Read},
-    process::{Command, Output, Stdio},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use azure_identity::Executor;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Between two looks whether the program has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,14 +32,15 @@ impl Executor for CallingThread {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // The shell and what it starts, so that the deadline ends both.
+            .process_group(0)
             .spawn()?;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
             if Instant::now() >= self.deadline {
-                child.kill()?;
-                child.wait()?;
+                end(&mut child)?;
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the Azure CLI did not answer within the deadline",
@@ -54,4 +57,9 @@ impl Executor for CallingThread {
         }
         Ok(output)
     }
+}
+
+fn end(child: &mut Child) -> io::Result<()> {
+    kill_process_group(Pid::from_child(child), Signal::KILL)?;
+    child.wait().map(drop)
 }

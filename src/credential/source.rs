@@ -32,10 +32,13 @@ use crate::{
     net::{Net, NetError},
 };
 
+/// Of a virtual machine.
+const METADATA_SERVICE: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+
 /// The configured way to a token: plain data.
 pub(super) struct Source {
     config: CredentialConfig,
-    identity_endpoint: Option<ManagedIdentityEndpoint>,
+    identity_endpoint: ManagedIdentityEndpoint,
     authority: String,
     scope: String,
 }
@@ -67,7 +70,9 @@ impl Source {
         }
         Ok(Source {
             config: config.credential.clone(),
-            identity_endpoint: config.managed_identity.clone(),
+            identity_endpoint: config.managed_identity.clone().unwrap_or_else(|| {
+                ManagedIdentityEndpoint { url: METADATA_SERVICE.to_owned(), header: None }
+            }),
             authority: config.authority.clone(),
             scope: config.scope.clone(),
         })

@@ -33,6 +33,7 @@ use crate::{
     vault::backoff,
 };
 
+const IDENTITY_HEADER: &str = "x-identity-header";
 /// Attempts at one token request.
 const ATTEMPTS: u32 = 4;
 
@@ -40,19 +41,14 @@ const ATTEMPTS: u32 = 4;
 pub(super) struct LaneTransport {
     net: Net,
     deadline: Instant,
-    /// Some for a managed identity: where its requests really go, None for the link-local address
-    /// azure_identity knows.
-    identity: Option<Option<ManagedIdentityEndpoint>>,
+    /// Where a managed identity's requests go; None for every other credential.
+    identity: Option<ManagedIdentityEndpoint>,
     /// The status of the last answer, or why there was none.
     last: Mutex<Option<Result<u16, NetError>>>,
 }
 
 impl LaneTransport {
-    pub fn new(
-        net: Net,
-        deadline: Instant,
-        identity: Option<Option<ManagedIdentityEndpoint>>,
-    ) -> Self {
+    pub fn new(net: Net, deadline: Instant, identity: Option<ManagedIdentityEndpoint>) -> Self {
         LaneTransport { net, deadline, identity, last: Mutex::new(None) }
     }
 
@@ -111,14 +107,13 @@ impl LaneTransport {
             .map_err(|_| other("the token request's URL cannot be parsed"))?;
         let method = Method::from_bytes(request.method().as_str().as_bytes())
             .map_err(|_| other("unknown HTTP method"))?;
-        let mut header = None;
         match &self.identity {
-            Some(Some(endpoint)) => {
+            // azure_identity takes the address from the environment of the moment. Ours was read
+            // at C_Initialize, and not at all in a set-uid process.
+            Some(endpoint) => {
                 url = redirected(&url, endpoint)
                     .ok_or_else(|| other("the managed identity's endpoint is no URL"))?;
-                header = endpoint.header.as_ref();
             }
-            Some(None) => {}
             None if url.scheme() != "https" => {
                 return Err(other("a token request must not leave over plain HTTP"));
             }
@@ -134,11 +129,12 @@ impl LaneTransport {
             };
             translated.headers.insert(name, value);
         }
-        if let Some(secret) = header {
+        translated.headers.remove(IDENTITY_HEADER);
+        if let Some(secret) = self.identity.as_ref().and_then(|endpoint| endpoint.header.as_ref()) {
             let mut value = HeaderValue::from_str(secret)
                 .map_err(|_| other("IDENTITY_HEADER is no header value"))?;
             value.set_sensitive(true);
-            translated.headers.insert("x-identity-header", value);
+            translated.headers.insert(IDENTITY_HEADER, value);
         }
         match request.body() {
             Body::Bytes(bytes) if bytes.is_empty() => {}

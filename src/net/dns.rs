@@ -47,6 +47,7 @@ pub(super) async fn ask(server: SocketAddr, name: &str, deadline: Instant) -> io
     let mut found = Vec::new();
     let mut shortest: Option<Duration> = None;
     let mut until = deadline;
+    let mut failed = None;
     let mut buffer = vec![0; 4096];
     while !open.is_empty() {
         let length = match timeout_at(until.into(), socket.recv(&mut buffer)).await {
@@ -66,10 +67,10 @@ pub(super) async fn ask(server: SocketAddr, name: &str, deadline: Instant) -> io
         match message.metadata.response_code {
             ResponseCode::NoError => {}
             ResponseCode::NXDomain => return Ok(Looked::Nothing),
-            other if found.is_empty() && open.is_empty() => {
-                return Ok(Looked::Failed(format!("server {server} answered {other}")));
+            other => {
+                failed = Some(format!("server {server} answered {other} about {name}"));
+                continue;
             }
-            _ => continue,
         }
         if let Some((addresses, ttl)) = addresses(&message, &name) {
             found.extend(addresses);
@@ -79,9 +80,10 @@ pub(super) async fn ask(server: SocketAddr, name: &str, deadline: Instant) -> io
     }
     // IPv4 first: a host without IPv6 would waste its connect limit on the other.
     found.sort_by_key(IpAddr::is_ipv6);
-    Ok(match shortest {
-        Some(ttl) => Looked::Found(found, ttl),
-        None => Looked::Nothing,
+    Ok(match (shortest, failed) {
+        (Some(ttl), _) => Looked::Found(found, ttl),
+        (None, Some(why)) => Looked::Failed(why),
+        (None, None) => Looked::Nothing,
     })
 }
 

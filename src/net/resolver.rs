@@ -235,7 +235,7 @@ mod tests {
     }
 
     /// Answers one query for A with `answer`, those for AAAA with nothing, for `rounds` lookups.
-    async fn serve(socket: UdpSocket, rounds: usize, ttl: u32, code: ResponseCode) {
+    async fn serve(socket: UdpSocket, rounds: usize, ttl: u32, code: ResponseCode) -> UdpSocket {
         let mut buffer = [0; 512];
         for _ in 0..2 * rounds {
             let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
@@ -251,7 +251,11 @@ mod tests {
                 message.add_answer(Record::from_rdata(real, ttl, address));
             }
             socket.send_to(&message.to_vec().unwrap(), from).await.unwrap();
+            if code == ResponseCode::NXDomain {
+                break;
+            }
         }
+        socket
     }
 
     #[test]
@@ -301,7 +305,12 @@ mod tests {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let servers = vec![silent.local_addr().unwrap(), socket.local_addr().unwrap()];
             let resolver = resolver(servers);
-            let server = tokio::spawn(serve(socket, 1, 60, ResponseCode::NXDomain));
+            let server = tokio::spawn(async move {
+                let socket = serve(socket, 1, 60, ResponseCode::ServFail).await;
+                serve(socket, 1, 60, ResponseCode::NXDomain).await;
+            });
+            let error = resolver.resolve("no.example").await.unwrap_err();
+            assert!(error.to_string().contains("Server Failure"), "{error}");
             let error = resolver.resolve("no.example").await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
             server.await.unwrap();

@@ -2,6 +2,8 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
     process::Command,
     sync::Mutex,
     time::{Duration, Instant},
@@ -92,6 +94,42 @@ fn proxies_and_bundles_of_the_environment_do_not_count() {
 fn the_way_is_direct() {
     let server = service(|_| signature());
     sign(&vault(&config(&server))).unwrap();
+}
+
+#[test]
+fn the_azure_cli_is_run_by_the_calling_thread_and_ended_at_the_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("az");
+    let script = "#!/bin/sh\n[ -f \"${0%/*}/slow\" ] && exec sleep 30\n\
+                  echo \"$@\" > \"${0%/*}/arguments\"\n\
+                  echo '{\"accessToken\":\"cli-token\",\"expires_on\":9999999999,\"tokenType\":\"B\"}'\n";
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let folder = folder.path().to_str().unwrap();
+    alone("process::ask_the_azure_cli", &[("PATH", &path), ("TEST_FOLDER", folder)]);
+}
+
+#[test]
+#[ignore = "run by the_azure_cli_is_run_by_the_calling_thread_and_ended_at_the_deadline"]
+fn ask_the_azure_cli() {
+    let folder = PathBuf::from(env::var_os("TEST_FOLDER").unwrap());
+    let before = threads();
+    let server = service(|_| signature());
+    let mut config = config(&server);
+    config.credential = CredentialConfig::AzureCli;
+    sign(&vault(&config)).unwrap();
+    assert_eq!(server.seen()[0].headers["authorization"], "Bearer cli-token");
+    let arguments = fs::read_to_string(folder.join("arguments")).unwrap();
+    assert!(arguments.contains("--scope https://vault.azure.net/.default"), "{arguments}");
+    assert!(arguments.contains(&format!("--tenant {}", crate::TENANT)), "{arguments}");
+    assert_eq!(threads(), before);
+    fs::write(folder.join("slow"), "").unwrap();
+    config.timeout = Duration::from_millis(400);
+    let started = Instant::now();
+    let error = sign(&vault(&config)).unwrap_err();
+    assert!(error.sentence().contains("within the deadline"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(3));
 }
 
 #[test]
