@@ -1,6 +1,7 @@
 //! The module as its users load it: the shared object, under the emulator's services, in real
 //! clients and in host programs of our own.
 
+mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;

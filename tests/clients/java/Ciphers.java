@@ -1,0 +1,51 @@
+import java.security.Key;
+import java.security.PrivateKey;
+import java.security.PublicKey;
+import java.util.Arrays;
+import javax.crypto.BadPaddingException;
+import javax.crypto.Cipher;
+
+/** Cipher RSA/ECB/PKCS1Padding: encrypted here, decrypted by the service. */
+final class Ciphers {
+    private static final String PKCS1 = "RSA/ECB/PKCS1Padding";
+
+    static void check(Report report, Token token) throws Exception {
+        for (String alias : Token.KEYS) {
+            if (!Token.isRsa(alias)) {
+                continue;
+            }
+            String what = token.service + ": " + alias + " " + PKCS1 + " ";
+            PrivateKey key = token.key(alias);
+            PublicKey open = token.store.getCertificate(alias).getPublicKey();
+            int longest = Integer.parseInt(alias.substring(3)) / 8 - 11;
+            for (int length : new int[] {0, 1, longest}) {
+                byte[] plain = new byte[length];
+                Arrays.fill(plain, (byte) 7);
+                byte[][] made = new byte[2][];
+                report.local(what + length + " bytes encrypted", token.service, () -> {
+                    made[0] = crypt(Cipher.getInstance(PKCS1, "SunJCE"), Cipher.ENCRYPT_MODE, open, plain);
+                    made[1] = crypt(Cipher.getInstance(PKCS1, token.provider), Cipher.ENCRYPT_MODE, open, plain);
+                });
+                report.counted(what + length + " bytes decrypted", token.service, "keys/decrypt", 2, () -> {
+                    for (byte[] encrypted : made) {
+                        Cipher cipher = Cipher.getInstance(PKCS1, token.provider);
+                        byte[] back = crypt(cipher, Cipher.DECRYPT_MODE, key, encrypted);
+                        Report.that(Arrays.equals(back, plain), "another plaintext");
+                    }
+                });
+            }
+            report.check(what + "a damaged ciphertext is refused", () -> {
+                Cipher cipher = Cipher.getInstance(PKCS1, token.provider);
+                byte[] damaged = new byte[longest + 11];
+                damaged[longest] = 1;
+                Report.refused(BadPaddingException.class,
+                    () -> crypt(cipher, Cipher.DECRYPT_MODE, key, damaged));
+            });
+        }
+    }
+
+    private static byte[] crypt(Cipher cipher, int mode, Key key, byte[] data) throws Exception {
+        cipher.init(mode, key);
+        return cipher.doFinal(data);
+    }
+}
