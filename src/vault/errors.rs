@@ -88,6 +88,9 @@ const RULES: &[Rule] = rules! {
         "the service refused the data or the algorithm for this key";
     400..=400, [], [WrapKey] => CKR_KEY_SIZE_RANGE,
         "the service refused the key to be wrapped or the algorithm for this key";
+    400..=400, [], [RestoreKey] => CKR_WRAPPED_KEY_INVALID,
+        "the service refused the backup: it takes only those of its own subscription and \
+         geography, or of the same security domain";
     400..=400, [], [CreateKey ImportKey UpdateKey] => CKR_ATTRIBUTE_VALUE_INVALID,
         "the service refused the key's description";
     400..=400, [], [] => CKR_FUNCTION_FAILED,
@@ -110,7 +113,7 @@ const RULES: &[Rule] = rules! {
         "the identity lacks {permission}; grant it";
     404..=404, [], [Sign Encrypt Decrypt WrapKey UnwrapKey] => CKR_KEY_HANDLE_INVALID,
         "there is no such key or version (any more)";
-    404..=404, [], [ListKeys ListCertificates Random] => CKR_DEVICE_ERROR,
+    404..=404, [], [ListKeys ListDeletedKeys ListCertificates Random] => CKR_DEVICE_ERROR,
         "the endpoint does not know this request; is it a Key Vault or Managed HSM, and which?";
     404..=404, [], [] => CKR_OBJECT_HANDLE_INVALID,
         "there is no such object (any more; a new one may take seconds to appear)";
@@ -119,6 +122,8 @@ const RULES: &[Rule] = rules! {
          (`on_deleted_name`)";
     409..=409, ["ObjectIsBeingDeleted"], [] => CKR_ATTRIBUTE_VALUE_INVALID,
         "a key of this name is just being deleted; try again in half a minute";
+    409..=409, [], [RestoreKey] => CKR_ATTRIBUTE_VALUE_INVALID,
+        "a key has the name the backup was made of; delete and purge that one first";
     409..=409, [], [CreateKey ImportKey] => CKR_ATTRIBUTE_VALUE_INVALID,
         "the name is taken or in the deleted state; recover or purge the deleted key, or choose \
          another name";

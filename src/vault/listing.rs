@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use akv_wire::{CertificateItem, KeyBundle, KeyItem, Page};
+use akv_wire::{CertificateItem, DeletedKeyItem, KeyBundle, KeyItem, Page};
 use cryptoki_sys::CKR_DEVICE_ERROR;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
@@ -46,6 +46,14 @@ impl Vault {
     pub fn key_versions(&self, name: &str, deadline: Instant) -> Result<Vec<KeyItem>> {
         let key = KeyRef::current(name);
         self.pages(|| Call::new(Operation::ListKeyVersions, key), deadline)
+    }
+
+    /// All deleted keys that can still be recovered.
+    ///
+    /// # Errors
+    /// As [`Vault::keys`].
+    pub fn deleted_keys(&self, deadline: Instant) -> Result<Vec<DeletedKeyItem>> {
+        self.pages(|| Ok(Call::bare(Operation::ListDeletedKeys)), deadline)
     }
 
     /// All certificates, without versions. A Managed HSM has none and must not be asked.

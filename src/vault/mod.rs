@@ -19,8 +19,9 @@ use std::{
 };
 
 use akv_wire::{
-    CertificateBundle, DeletedKeyBundle, KeyBundle, KeyCreateParameters, KeyImportParameters,
-    KeyUpdateParameters,
+    BackupResult, Base64Url, CertificateBundle, DeletedKeyBundle, KeyBundle, KeyCreateParameters,
+    KeyImportParameters, KeyReleaseParameters, KeyReleaseResult, KeyRestoreParameters,
+    KeyUpdateParameters, RotationPolicy,
 };
 use reqwest::Url;
 
@@ -228,6 +229,69 @@ impl Vault {
     /// As [`Vault::create_key`].
     pub fn purge_key(&self, name: &str) -> Result<()> {
         self.call(&Call::new(Operation::PurgeKey, KeyRef::current(name))?).map(drop)
+    }
+
+    /// All versions of a key as one blob, which only this service (a vault: its subscription and
+    /// geography, a Managed HSM: its security domain) can read.
+    ///
+    /// # Errors
+    /// `docs/errors.md`.
+    pub fn backup_key(&self, name: &str) -> Result<Base64Url> {
+        let call = Call::new(Operation::BackupKey, KeyRef::current(name))?;
+        self.json(call.with_action("backup")).map(|backup: BackupResult| backup.value)
+    }
+
+    /// Brings a backup back under the name it was made of, with all its versions.
+    ///
+    /// # Errors
+    /// As [`Vault::create_key`]; [`is_conflict`] where the name exists.
+    pub fn restore_key(&self, backup: Base64Url) -> Result<KeyBundle> {
+        let call = Call::bare(Operation::RestoreKey).with_action("restore");
+        self.json(call.with_json(&KeyRestoreParameters { value: backup })?)
+    }
+
+    /// Makes a new version of a key as its rotation policy says.
+    ///
+    /// # Errors
+    /// As [`Vault::create_key`].
+    pub fn rotate_key(&self, name: &str) -> Result<KeyBundle> {
+        let call = Call::new(Operation::RotateKey, KeyRef::current(name))?;
+        self.json(call.with_action("rotate"))
+    }
+
+    /// The rotation policy of a key; one that was never set is the service's default.
+    ///
+    /// # Errors
+    /// `docs/errors.md`.
+    pub fn rotation_policy(&self, name: &str) -> Result<RotationPolicy> {
+        let call = Call::new(Operation::GetRotationPolicy, KeyRef::current(name))?;
+        self.json(call.with_action("rotationpolicy"))
+    }
+
+    /// Replaces the rotation policy of a key; answers what the service made of it.
+    ///
+    /// # Errors
+    /// `docs/errors.md`.
+    pub fn set_rotation_policy(
+        &self,
+        name: &str,
+        policy: &RotationPolicy,
+    ) -> Result<RotationPolicy> {
+        let call = Call::new(Operation::SetRotationPolicy, KeyRef::current(name))?;
+        self.json(call.with_action("rotationpolicy").with_json(policy)?)
+    }
+
+    /// Releases an exportable key, encrypted for the environment that `parameters.target` attests.
+    ///
+    /// # Errors
+    /// `docs/errors.md`.
+    pub fn release_key(
+        &self,
+        key: KeyRef<'_>,
+        parameters: &KeyReleaseParameters,
+    ) -> Result<KeyReleaseResult> {
+        let call = Call::new(Operation::ReleaseKey, key)?.with_action("release");
+        self.json(call.with_json(parameters)?)
     }
 
     /// The certificate of a name. That of a certificate-backed key has the key's name and version.

@@ -43,6 +43,20 @@ pub enum Operation {
     GetCertificate,
     /// GET `/certificates`
     ListCertificates,
+    /// GET `/deletedkeys`
+    ListDeletedKeys,
+    /// POST `/keys/{name}/backup`
+    BackupKey,
+    /// POST `/keys/restore`
+    RestoreKey,
+    /// POST `/keys/{name}/rotate`
+    RotateKey,
+    /// GET `/keys/{name}/rotationpolicy`
+    GetRotationPolicy,
+    /// PUT `/keys/{name}/rotationpolicy`
+    SetRotationPolicy,
+    /// POST `/keys/{name}/{version}/release`
+    ReleaseKey,
 }
 
 /// What is known about an operation.
@@ -105,6 +119,20 @@ rows! {
         "certificates/read" "certificates get" "(no certificates)";
     ListCertificates "list certificates" GET "certificates" true
         "certificates/read" "certificates list" "(no certificates)";
+    ListDeletedKeys "list deleted keys" GET "deletedkeys" true
+        "keys/read" "list" "keys/deletedKeys/read/action";
+    BackupKey "back up key" POST "keys" true
+        "keys/backup/action" "backup" "keys/backup/action";
+    RestoreKey "restore key" POST "keys" false
+        "keys/restore/action" "restore" "keys/restore/action";
+    RotateKey "rotate key" POST "keys" false
+        "keys/rotate/action" "rotate" "keys/rotate/action";
+    GetRotationPolicy "get rotation policy of key" GET "keys" true
+        "keyrotationpolicies/read" "getrotationpolicy" "keys/read/action";
+    SetRotationPolicy "set rotation policy of key" PUT "keys" true
+        "keyrotationpolicies/write" "setrotationpolicy" "keys/write/action";
+    ReleaseKey "release key" POST "keys" true
+        "keys/release/action" "release" "keys/release/action";
 }
 
 const _: () = {
@@ -113,12 +141,30 @@ const _: () = {
         assert!(OPERATIONS[at].operation as usize == at, "rows in the order of the enum");
         at += 1;
     }
-    assert!(Operation::ListCertificates as usize + 1 == OPERATIONS.len());
+    assert!(Operation::ReleaseKey as usize + 1 == OPERATIONS.len());
 };
 
 impl Operation {
     pub(super) fn row(self) -> &'static Row {
         &OPERATIONS[self as usize]
+    }
+
+    /// What the operation is called in messages, for example `sign with key`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The data action of Azure RBAC (a vault) or local RBAC (a Managed HSM) it needs.
+    pub fn data_action(self, service: Service) -> &'static str {
+        match service {
+            Service::Vault => self.row().vault_action,
+            Service::ManagedHsm => self.row().hsm_action,
+        }
+    }
+
+    /// The key permission of a vault's access policy it needs, where the vault has one.
+    pub fn policy_permission(self) -> &'static str {
+        self.row().vault_permission
     }
 
     /// The role or permission a 403 asks for, in the words of the service's documentation.
