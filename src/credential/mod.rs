@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use cryptoki_sys::{
     CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_PIN_INCORRECT, CKR_USER_NOT_LOGGED_IN,
 };
@@ -264,8 +265,9 @@ impl Token {
     /// `lifetime` is counted from now. A token of two hours or more is refreshed at half time (as
     /// Microsoft's libraries do), a shorter one five minutes (at most a fifth) before its end.
     fn new(secret: &str, lifetime: Duration) -> Option<Self> {
-        let text = Zeroizing::new(format!("Bearer {secret}"));
-        let mut header = HeaderValue::from_str(&text).ok()?;
+        let text = Zeroizing::new(format!("Bearer {secret}").into_bytes());
+        // Shares these bytes instead of copying them, and they are wiped with the last copy.
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(text)).ok()?;
         header.set_sensitive(true);
         let ahead = match lifetime {
             long if long >= Duration::from_secs(7200) => long / 2,

@@ -68,6 +68,10 @@ impl Source {
         if let CredentialConfig::ClientCertificate { pem, .. } = &config.credential {
             SigningCertificate::from_pem(pem.initial())?;
         }
+        // azure_core keeps one runtime for the process, for pauses between its own retries. Ours
+        // has no state; whoever sets one first wins. Set here and not at the first request, when
+        // another thread may be forking.
+        let _ = azure_core::async_runtime::set_async_runtime(Arc::new(super::transport::SleepHere));
         Ok(Source {
             config: config.credential.clone(),
             identity_endpoint: config.managed_identity.clone().unwrap_or_else(|| {
@@ -123,9 +127,6 @@ impl Source {
         tenant: Option<&str>,
         deadline: Instant,
     ) -> std::result::Result<Token, Failure> {
-        // azure_core keeps one runtime for the process, for pauses between its own retries. Ours
-        // has no state; whoever sets one first wins, and nothing here makes it sleep.
-        let _ = azure_core::async_runtime::set_async_runtime(Arc::new(super::transport::SleepHere));
         let transport = Arc::new(LaneTransport::new(
             net.clone(),
             deadline,
