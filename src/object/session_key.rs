@@ -93,13 +93,21 @@ pub fn brought_public(
 /// C_CreateObject of a private key for the session.
 ///
 /// # Errors
-/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_CURVE_NOT_SUPPORTED.
+/// As [`private_of`].
 pub fn brought_private(
     template: &Template,
     session: CK_SESSION_HANDLE,
     slot: &Slot,
 ) -> Result<Object> {
-    let key = match key_type(template)? {
+    private_object(&private_of(template)?, template, Source::Brought, session, slot)
+}
+
+/// The private key whose material is in a template.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_CURVE_NOT_SUPPORTED.
+pub fn private_of(template: &Template) -> Result<PrivateKey> {
+    match key_type(template)? {
         CKK_RSA => PrivateKey::from_rsa_components(RsaInput {
             n: template.required(CKA_MODULUS)?,
             e: template.required(CKA_PUBLIC_EXPONENT)?,
@@ -109,14 +117,13 @@ pub fn brought_private(
             dp: template.bytes(CKA_EXPONENT_1),
             dq: template.bytes(CKA_EXPONENT_2),
             qi: template.bytes(CKA_COEFFICIENT),
-        })?,
+        }),
         CKK_EC => {
             let curve = Curve::from_params(template.required(CKA_EC_PARAMS)?)?;
-            PrivateKey::from_ec(curve, template.required(CKA_VALUE)?)?
+            PrivateKey::from_ec(curve, template.required(CKA_VALUE)?)
         }
-        other => return Err(unsupported(other)),
-    };
-    private_object(&key, template, Source::Brought, session, slot)
+        other => Err(unsupported(other)),
+    }
 }
 
 fn key_type(template: &Template) -> Result<CK_KEY_TYPE> {

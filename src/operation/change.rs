@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 
 use super::{
     create::file_name,
-    find,
+    find, import,
     making::{MAX_TAGS, SECRET},
 };
 use crate::{
@@ -142,11 +142,12 @@ fn changed_operations(operations: Option<&[String]>, template: &Template) -> Opt
     (after != before).then_some(after)
 }
 
-/// Copies a session object within the session.
+/// Copies a session object within the session, or a private key of the session onto the token:
+/// an import.
 ///
 /// # Errors
-/// CKR_TEMPLATE_INCONSISTENT for a copy onto the token, CKR_ATTRIBUTE_READ_ONLY for a copy that
-/// would disclose what its original keeps.
+/// CKR_TEMPLATE_INCONSISTENT for another object onto the token, CKR_ATTRIBUTE_READ_ONLY for a
+/// copy that would disclose what its original keeps; docs/errors.md.
 pub fn copy(
     slot: &Slot,
     object: &Object,
@@ -154,7 +155,17 @@ pub fn copy(
     session: CK_SESSION_HANDLE,
 ) -> Result<CK_OBJECT_HANDLE> {
     if template.on_token() {
-        return Err(inconsistent("a session object cannot be copied onto the token"));
+        return match &object.material {
+            Material::Private(key) => {
+                import::private_key(slot, key, &import::template_of_copy(object, template)?)
+            }
+            Material::Public(_) => import::beside_private(slot, object),
+            Material::Vault(_) | Material::None => Err(inconsistent(format!(
+                "'{}' of class {:#x} cannot be copied onto the token",
+                object.label(),
+                object.class()
+            ))),
+        };
     }
     let mut copy = object.clone();
     copy.owner = Some(session);

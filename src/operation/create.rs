@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 use der::{EncodePem, pem::LineEnding};
 use x509_cert::{Certificate as X509, der::Decode};
 
+use super::import;
 use crate::{
     config::Login,
     error::{Error, Result},
@@ -38,7 +39,10 @@ pub fn create(
             Ok(slot.store.add(session_key::brought_private(template, session, slot)?))
         }
         (CKO_PUBLIC_KEY, true) => {
-            Err(inconsistent("the service keeps public keys with their private keys only"))
+            import::beside_private(slot, &session_key::brought_public(template, session, slot)?)
+        }
+        (CKO_PRIVATE_KEY, true) => {
+            import::private_key(slot, &session_key::private_of(template)?, template)
         }
         _ => Err(Error::new(
             CKR_TEMPLATE_INCONSISTENT,

@@ -3,7 +3,10 @@
 use akv_wire::{KeyCreateParameters, Tags};
 use cryptoki_sys::*;
 
-use super::making::{Making, PRIVATE_EC, PRIVATE_RSA, PUBLIC_EC, PUBLIC_RSA, operations};
+use super::{
+    import::check_for_service,
+    making::{Making, PRIVATE_EC, PRIVATE_RSA, PUBLIC_EC, PUBLIC_RSA, operations},
+};
 use crate::{
     config::TokenConfig,
     crypto::{Curve, PrivateKey},
@@ -73,16 +76,10 @@ impl Generating {
                 CKA_COEFFICIENT,
             ])?;
         }
-        public.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
-        private.fixed_flag(
-            CKA_ALWAYS_AUTHENTICATE,
-            false,
-            "no key asks for a login before each use",
-        )?;
-        private.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
         let making = Generating { kind, public, private };
         if making.private.on_token() {
-            making.check_for_service()?;
+            check_for_service(&making.private)?;
+            check_for_service(&making.public)?;
         } else if making.public.on_token() {
             return Err(inconsistent("a token public key without its private key"));
         }
@@ -109,18 +106,6 @@ impl Generating {
         } else {
             self.here(slot, session)
         }
-    }
-
-    fn check_for_service(&self) -> Result<()> {
-        let why = "keys of the service never leave it";
-        self.private.fixed_flag(CKA_SENSITIVE, true, why)?;
-        self.private.fixed_flag(CKA_EXTRACTABLE, false, why)?;
-        for template in [&self.public, &self.private] {
-            template.without(&[CKA_ALLOWED_MECHANISMS])?;
-            template.fixed_flag(CKA_MODIFIABLE, true, "every key of the service is")?;
-            dates::bounds(template)?;
-        }
-        Ok(())
     }
 
     /// The label both halves have: the private key's template decides.

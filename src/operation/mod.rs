@@ -8,6 +8,7 @@ pub mod find;
 pub mod flight;
 pub mod gather;
 pub mod generate;
+pub mod import;
 pub mod key;
 pub mod making;
 pub mod sign;
