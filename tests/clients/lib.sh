@@ -16,15 +16,16 @@ counter() {
 }
 
 # expect_counted SERVICE OPERATION COUNT COMMAND…: the command succeeds, and causes exactly so many
-# of these operations at the service.
+# of these operations at the service. The command may be another expect_counted.
 expect_counted() {
-    counted_service=$1 counted_operation=$2 counted_count=$3
-    shift 3
-    counted_before=$(counter "$counted_service" "$counted_operation")
-    "$@" || fail "exit code $? of: $*"
-    counted=$(($(counter "$counted_service" "$counted_operation") - counted_before))
-    [ "$counted" -eq "$counted_count" ] ||
-        fail "$counted, not $counted_count, of $counted_operation at $counted_service by: $*"
+    counted_before=$(counter "$1" "$2")
+    # A subshell, so that an inner one has variables of its own.
+    (
+        shift 3
+        "$@"
+    )
+    counted=$(($(counter "$1" "$2") - counted_before))
+    [ "$counted" -eq "$3" ] || fail "$counted, not $3, of $2 at $1 by the command: $*"
 }
 
 # refused COMMAND…: must not succeed.

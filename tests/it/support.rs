@@ -60,8 +60,14 @@ fn deps() -> PathBuf {
 }
 
 fn built(path: PathBuf) -> PathBuf {
-    assert!(path.is_file(), "{} is missing: run `cargo build --workspace` first", path.display());
-    path
+    // Another cargo may be linking it this very moment: it is not there for seconds then.
+    for _ in 0..300 {
+        if path.is_file() {
+            return path;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{} is missing: run `cargo build --workspace` first", path.display());
 }
 
 /// One run of one client's script.
