@@ -1,13 +1,15 @@
 //! X.509 certificates: from PEM files, from the vault, from C_CreateObject.
 
 use cryptoki_sys::*;
-use der::{Decode, Encode};
+use der::{Decode, Encode, EncodePem, pem::LineEnding};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_cert::{Certificate as X509, ext::pkix::BasicConstraints, time::Time};
 
-use super::{Attributes, Material, Object};
+use super::{Attributes, Material, Object, tag};
 use crate::{
     crypto::{Hash, PublicKey},
     error::{Error, Result},
+    hex,
 };
 
 /// A certificate with what its object shows, taken out once.
@@ -31,6 +33,18 @@ pub struct Certificate {
     pub is_ca: bool,
     /// First and last day, `YYYYMMDD`.
     pub validity: (String, String),
+    /// What its owner calls it. Kept in the PEM file, in lines before the block (see
+    /// [`Certificate::to_pem`]).
+    pub given: Given,
+}
+
+/// CKA_LABEL and CKA_ID that a certificate was stored with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Shown instead of the key's label.
+    pub label: Option<String>,
+    /// Shown where there is no key: a key and its certificate have one CKA_ID.
+    pub id: Option<Vec<u8>>,
 }
 
 impl Certificate {
@@ -56,6 +70,7 @@ impl Certificate {
             common_name: common_name(&x509),
             is_ca: constraints.is_some_and(|(_, constraints)| constraints.ca),
             validity: (day(tbs.validity.not_before), day(tbs.validity.not_after)),
+            given: Given::default(),
         })
     }
 
@@ -64,18 +79,39 @@ impl Certificate {
     /// # Errors
     /// CKR_ATTRIBUTE_VALUE_INVALID for a text without a certificate or with a damaged one.
     pub fn parse_pem(pem: &[u8]) -> Result<Vec<Certificate>> {
-        X509::load_pem_chain(pem)
-            .map_err(|error| {
-                Error::new(CKR_ATTRIBUTE_VALUE_INVALID, format!("no PEM certificate: {error}"))
-            })?
-            .iter()
-            .map(|x509| {
-                let der = x509.to_der().map_err(|error| {
-                    Error::new(CKR_ATTRIBUTE_VALUE_INVALID, format!("certificate: {error}"))
-                })?;
-                Certificate::parse(&der)
-            })
-            .collect()
+        let invalid = |sentence| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, sentence);
+        let text = String::from_utf8_lossy(pem);
+        let mut lines_before = text.split(BEGIN);
+        let mut certificates = Vec::new();
+        for der in CertificateDer::pem_slice_iter(pem) {
+            let der = der.map_err(|error| invalid(format!("damaged PEM: {error}")))?;
+            let given = Given::in_lines(lines_before.next().unwrap_or_default());
+            certificates.push(Certificate { given, ..Certificate::parse(&der)? });
+        }
+        match certificates.is_empty() {
+            true => Err(invalid("no certificate in PEM form in it".to_owned())),
+            false => Ok(certificates),
+        }
+    }
+
+    /// The certificate in PEM. Before it a line `CKA_LABEL: …` (every byte but letters, digits and
+    /// `-._~ ` as `%XX`) and a line `CKA_ID: HEX`, where they were given; readers of PEM pass over
+    /// such lines (RFC 7468, clause 2).
+    ///
+    /// # Errors
+    /// CKR_GENERAL_ERROR when it cannot be encoded.
+    pub fn to_pem(&self) -> Result<String> {
+        let pem = X509::from_der(&self.der).and_then(|x509| x509.to_pem(LineEnding::LF));
+        let pem = pem.map_err(|error| {
+            Error::new(CKR_GENERAL_ERROR, format!("a certificate that cannot be encoded: {error}"))
+        })?;
+        let label = self.given.label.as_deref();
+        let id = self.given.id.as_deref();
+        let lines = [
+            label.map(|label| format!("{LABEL}{}\n", tag::encode(label))),
+            id.map(|id| format!("{ID}{}\n", hex::encode(id))),
+        ];
+        Ok(lines.into_iter().flatten().chain([pem]).collect())
     }
 
     /// The public key, where it is one this module can use.
@@ -123,6 +159,21 @@ impl Certificate {
     }
 }
 
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const LABEL: &str = "CKA_LABEL: ";
+const ID: &str = "CKA_ID: ";
+
+impl Given {
+    /// Reads the lines before a certificate; what makes no sense is passed over.
+    fn in_lines(text: &str) -> Given {
+        let last = |name| text.lines().rev().find_map(|line: &str| line.strip_prefix(name));
+        Given {
+            label: last(LABEL).and_then(|label: &str| tag::decode(label.trim())),
+            id: last(ID).and_then(|id: &str| hex::decode(id.trim())).filter(|id| !id.is_empty()),
+        }
+    }
+}
+
 fn common_name(x509: &X509) -> String {
     const CN: der::oid::ObjectIdentifier = der::oid::ObjectIdentifier::new_unwrap("2.5.4.3");
     let subject = &x509.tbs_certificate.subject;
@@ -138,4 +189,50 @@ fn common_name(x509: &X509) -> String {
 fn day(time: Time) -> String {
     let date = time.to_date_time();
     format!("{:04}{:02}{:02}", date.year(), date.month(), date.day())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_certificate_comes_back_as_its_owner_called_it() {
+        let plain = Certificate::parse(&self_signed()).unwrap();
+        let mut file = String::from("Some words\nCKA_LABEL: of nobody\n");
+        let mut wanted = Vec::new();
+        for (label, id) in [
+            (Some("web"), Some(&b"web"[..])),
+            (None, None),
+            (Some("Schlüssel; 1%\n-----"), None),
+            (None, Some(&[0, 255][..])),
+        ] {
+            let given = Given { label: label.map(str::to_owned), id: id.map(<[u8]>::to_vec) };
+            let certificate = Certificate { given, ..plain.clone() };
+            file.push_str(&certificate.to_pem().unwrap());
+            file.push_str("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+            wanted.push(certificate.given);
+        }
+        let read = Certificate::parse_pem(file.as_bytes()).unwrap();
+        assert_eq!(read.iter().map(|read| read.given.clone()).collect::<Vec<_>>(), wanted);
+        assert!(read.iter().all(|read| read.der == plain.der));
+        assert!(Certificate::parse_pem(b"CKA_LABEL: a\n").is_err());
+    }
+    fn self_signed() -> Vec<u8> {
+        use openssl::{asn1::Asn1Time, hash::MessageDigest, nid::Nid, pkey::PKey, x509};
+
+        let group = openssl::ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+        let mut name = x509::X509NameBuilder::new().unwrap();
+        name.append_entry_by_nid(Nid::COMMONNAME, "a").unwrap();
+        let name = name.build();
+        let mut builder = x509::X509::builder().unwrap();
+        builder.set_version(2).unwrap();
+        builder.set_subject_name(&name).unwrap();
+        builder.set_issuer_name(&name).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        builder.build().to_der().unwrap()
+    }
 }

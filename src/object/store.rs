@@ -9,7 +9,10 @@ use std::{
 
 use cryptoki_sys::*;
 
-use super::{Object, certificate::Certificate};
+use super::{
+    Object,
+    certificate::{Certificate, Given},
+};
 use crate::error::{Error, Result};
 
 /// A template as the store compares it: type and value.
@@ -490,9 +493,17 @@ impl Inner {
         certificate: Certificate,
         origin: Origin,
     ) -> Option<CK_OBJECT_HANDLE> {
-        if let Some(same) = self.certificates.iter().find(|s| s.certificate.der == certificate.der)
+        if let Some(same) =
+            self.certificates.iter_mut().find(|s| s.certificate.der == certificate.der)
         {
-            return Some(same.handle);
+            let handle = same.handle;
+            if certificate.given != Given::default() && same.certificate.given != certificate.given
+            {
+                same.certificate.given = certificate.given.clone();
+                let object = self.certificate_object(&certificate);
+                self.replace(handle, object);
+            }
+            return Some(handle);
         }
         let same_key = |stored: &StoredCertificate| {
             stored.certificate.key_id == certificate.key_id && !certificate.is_ca
@@ -520,24 +531,23 @@ impl Inner {
         Some(handle)
     }
 
-    /// A certificate takes label and id of its key; without one it stands for itself.
+    /// A certificate takes id and label of its key, but for a label of its own; without a key it
+    /// stands for itself.
     fn certificate_object(&self, certificate: &Certificate) -> Object {
+        let given = &certificate.given;
         match self.key_of(&certificate.key_id) {
             Some(key) => {
-                let label = key.label();
+                let label = given.label.clone().unwrap_or_else(|| key.label());
                 let id = key.attributes.bytes(CKA_ID).unwrap_or(&certificate.key_id);
                 let unique = key.vault_key().map(|k| format!("{}/{}#cert", k.name, k.version));
                 certificate.object(true, &label, id, unique.as_deref())
             }
             None => {
+                let label = given.label.as_ref().unwrap_or(&certificate.common_name);
+                let id = given.id.as_ref().unwrap_or(&certificate.key_id);
                 let unique =
                     format!("certificate/{}", crate::hex::encode(&certificate_digest(certificate)));
-                certificate.object(
-                    true,
-                    &certificate.common_name,
-                    &certificate.key_id,
-                    Some(&unique),
-                )
+                certificate.object(true, label, id, Some(&unique))
             }
         }
     }

@@ -48,7 +48,8 @@ impl Tag {
     }
 }
 
-fn encode(label: &str) -> String {
+/// A text in which every byte but letters, digits and `-._~ ` is `%XX`.
+pub(super) fn encode(label: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~ ".contains(&byte);
     label
         .bytes()
@@ -56,7 +57,8 @@ fn encode(label: &str) -> String {
         .collect()
 }
 
-fn decode(text: &str) -> Option<String> {
+/// The text that [`encode`] made this of; None where no text is behind it.
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

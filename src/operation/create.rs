@@ -3,8 +3,6 @@
 use std::{fs, io::Write, path::Path};
 
 use cryptoki_sys::*;
-use der::{EncodePem, pem::LineEnding};
-use x509_cert::{Certificate as X509, der::Decode};
 
 use super::import;
 use crate::{
@@ -12,7 +10,7 @@ use crate::{
     error::{Error, Result},
     hex,
     object::{
-        certificate::Certificate,
+        certificate::{Certificate, Given},
         session_key,
         store::Origin,
         template::{Template, inconsistent},
@@ -82,7 +80,11 @@ fn certificate(
         }
     }
     if on_token {
-        return store(slot, certificate);
+        let given = Given {
+            label: template.text(CKA_LABEL)?.filter(|label| !label.is_empty()).map(str::to_owned),
+            id: template.bytes(CKA_ID).filter(|id| !id.is_empty()).map(<[u8]>::to_vec),
+        };
+        return store(slot, Certificate { given, ..certificate });
     }
     let label = template.text(CKA_LABEL)?.unwrap_or(&certificate.common_name);
     let id = template.bytes(CKA_ID).unwrap_or_default();
@@ -91,8 +93,9 @@ fn certificate(
     Ok(slot.store.add(object))
 }
 
-/// Writes a certificate into the configured directory and shows it. It takes label and id of its
-/// key, whatever the template says: that is what pairs them, here and in the next process.
+/// Writes a certificate into the configured directory and shows it, under the label it was given:
+/// Java's aliases are labels of certificates. It takes the id of its key, whatever the template
+/// says: that is what pairs them, here and in the next process.
 fn store(slot: &Slot, certificate: Certificate) -> Result<CK_OBJECT_HANDLE> {
     let Some(directory) = &slot.token.certificate_dir else {
         return Err(Error::new(
@@ -104,7 +107,7 @@ fn store(slot: &Slot, certificate: Certificate) -> Result<CK_OBJECT_HANDLE> {
         ));
     };
     let path = directory.join(format!("{}.pem", file_name(&certificate)));
-    write(&path, &certificate).map_err(|error| {
+    write(&path, &certificate.to_pem()?).map_err(|error| {
         Error::new(CKR_DEVICE_ERROR, format!("{} cannot be written: {error}", path.display()))
     })?;
     slot.store.replace_leaf(&certificate);
@@ -121,10 +124,7 @@ pub fn file_name(certificate: &Certificate) -> String {
     }
 }
 
-fn write(path: &Path, certificate: &Certificate) -> std::io::Result<()> {
-    let pem = X509::from_der(&certificate.der)
-        .and_then(|x509| x509.to_pem(LineEnding::LF))
-        .map_err(std::io::Error::other)?;
+fn write(path: &Path, pem: &str) -> std::io::Result<()> {
     // Written beside and renamed: a reader sees the old file or the new one.
     let beside = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = fs::File::create(&beside)?;
