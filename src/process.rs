@@ -216,6 +216,20 @@ fn wiped_page() -> Option<NonZeroUsize> {
     None
 }
 
+/// Leaves the pages that hold `bytes` out of core dumps, for as long as the process lives: other
+/// data of the same pages is missing there too, which harms nobody. A kernel that lacks it leaves
+/// everything as it was.
+pub fn leave_out_of_core_dumps(bytes: &[u8]) {
+    const PAGE: usize = 4096;
+    let start = bytes.as_ptr() as usize & !(PAGE - 1);
+    let end = (bytes.as_ptr() as usize + bytes.len()).next_multiple_of(PAGE);
+    if !bytes.is_empty() {
+        // SAFETY: MADV_DONTDUMP changes neither access to the pages nor what is in them; a range
+        // the kernel does not like (larger pages) is an error and no change.
+        unsafe { libc::madvise(start as *mut c_void, end - start, libc::MADV_DONTDUMP) };
+    }
+}
+
 /// What is held between the fork handlers, so that the child's copy of what the short locks guard
 /// is whole.
 struct Held {

@@ -5,8 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CKF_RW_SESSION, CKF_SERIAL_SESSION};
 
 use crate::operation::{
-    Stage, crypt::Decrypting, crypt::Encrypting, digest::Digesting, find::Found, sign::Signing,
-    verify::Verifying,
+    Stage,
+    crypt::Crypting,
+    digest::Digesting,
+    find::Found,
+    message::{MessageCrypting, MessageSigning, MessageVerifying},
+    sign::Signing,
+    verify::{Recovering, Verifying},
 };
 
 /// One session. Families are locked one by one: a search never waits for a signature. A family's
@@ -31,9 +36,21 @@ pub struct Session {
     /// C_VerifySignature….
     pub verify_signature: Family<(Verifying, Vec<u8>)>,
     /// C_Encrypt….
-    pub encrypt: Family<Encrypting>,
+    pub encrypt: Family<Crypting>,
     /// C_Decrypt….
-    pub decrypt: Family<Decrypting>,
+    pub decrypt: Family<Crypting>,
+    /// C_SignRecover….
+    pub sign_recover: Family<Signing>,
+    /// C_VerifyRecover….
+    pub verify_recover: Family<Recovering>,
+    /// C_MessageEncrypt….
+    pub message_encrypt: Family<MessageCrypting>,
+    /// C_MessageDecrypt….
+    pub message_decrypt: Family<MessageCrypting>,
+    /// C_MessageSign….
+    pub message_sign: Family<MessageSigning>,
+    /// C_MessageVerify….
+    pub message_verify: Family<MessageVerifying>,
 }
 
 impl Session {
@@ -50,6 +67,12 @@ impl Session {
             verify_signature: Family::default(),
             encrypt: Family::default(),
             decrypt: Family::default(),
+            sign_recover: Family::default(),
+            verify_recover: Family::default(),
+            message_encrypt: Family::default(),
+            message_decrypt: Family::default(),
+            message_sign: Family::default(),
+            message_verify: Family::default(),
         }
     }
 
@@ -68,6 +91,12 @@ impl Session {
             && self.verify_signature.is_quiet()
             && self.encrypt.is_quiet()
             && self.decrypt.is_quiet()
+            && self.sign_recover.is_quiet()
+            && self.verify_recover.is_quiet()
+            && self.message_encrypt.is_quiet()
+            && self.message_decrypt.is_quiet()
+            && self.message_sign.is_quiet()
+            && self.message_verify.is_quiet()
     }
 }
 

@@ -5,13 +5,16 @@
 //! A NULL where the promise needs a pointer is no broken promise but CKR_ARGUMENTS_BAD, found
 //! when the value is used, so that a bad handle is reported first.
 
-use std::{ffi::c_void, marker::PhantomData, ptr, slice};
+mod parameter;
+
+use std::{marker::PhantomData, ptr, slice};
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_BYTE, CK_MECHANISM, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_ULONG, CKR_ARGUMENTS_BAD,
-    CKR_BUFFER_TOO_SMALL, CKR_MECHANISM_PARAM_INVALID,
+    CK_OBJECT_HANDLE, CK_ULONG, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL,
 };
+
+pub use parameter::{GcmMessageParameter, GcmParameter, OaepParameter, Parameter, PssParameter};
 
 use crate::{
     error::{Error, Result},
@@ -96,6 +99,11 @@ impl Output<'_> {
         // SAFETY: not NULL, and a CK_ULONG by `promised`'s contract.
         let capacity = unsafe { self.length.read_unaligned() };
         Ok(Room::Bytes(usize::try_from(capacity).unwrap_or(usize::MAX)))
+    }
+
+    /// Whether there is a place for the length: C_SignMessageNext gives none while parts follow.
+    pub fn is_wanted(&self) -> bool {
+        !self.length.is_null()
     }
 
     /// Hands an operation's answer to the caller: a length, CKR_BUFFER_TOO_SMALL or bytes.
@@ -437,82 +445,6 @@ impl<'a> Mechanism<'a> {
     /// The mechanism where NULL has no meaning.
     pub fn required(&self) -> Result<(CK_MECHANISM_TYPE, Parameter<'a>)> {
         self.read().ok_or_else(|| null("a mechanism"))
-    }
-}
-
-/// A mechanism's parameter.
-#[derive(Clone, Copy)]
-pub struct Parameter<'a> {
-    start: *const c_void,
-    length: CK_ULONG,
-    call: PhantomData<&'a [u8]>,
-}
-
-/// CK_RSA_PKCS_PSS_PARAMS as given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PssParameter {
-    /// CKM_SHA256 …
-    pub hash: CK_MECHANISM_TYPE,
-    /// CKG_MGF1_SHA256 …
-    pub mgf: CK_ULONG,
-    /// Bytes of salt.
-    pub salt: CK_ULONG,
-}
-
-/// CK_RSA_PKCS_OAEP_PARAMS as given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OaepParameter<'a> {
-    /// CKM_SHA_1, CKM_SHA256 …
-    pub hash: CK_MECHANISM_TYPE,
-    /// CKG_MGF1_SHA1 …, or 0 (pkcs11-provider leaves it out).
-    pub mgf: CK_ULONG,
-    /// The label.
-    pub label: &'a [u8],
-}
-
-impl<'a> Parameter<'a> {
-    /// # Safety
-    /// For the time of the call `start` is NULL or points to `length` bytes that hold the
-    /// mechanism's parameter, with what it points to.
-    pub unsafe fn promised(start: *const c_void, length: CK_ULONG) -> Self {
-        Parameter { start, length, call: PhantomData }
-    }
-
-    /// No parameter: NULL or no length.
-    pub fn is_empty(&self) -> bool {
-        self.start.is_null() || self.length == 0
-    }
-
-    /// The parameter as bytes (an IV).
-    pub fn bytes(&self) -> Result<&'a [u8]> {
-        // SAFETY: `promised`'s contract.
-        unsafe { bytes_at(self.start as *const u8, self.length) }
-    }
-
-    /// The parameter as the structure of PSS.
-    pub fn pss(&self) -> Result<PssParameter> {
-        let p: CK_RSA_PKCS_PSS_PARAMS = self.structure("CK_RSA_PKCS_PSS_PARAMS")?;
-        Ok(PssParameter { hash: p.hashAlg, mgf: p.mgf, salt: p.sLen })
-    }
-
-    /// The parameter as the structure of OAEP.
-    pub fn oaep(&self) -> Result<OaepParameter<'a>> {
-        let p: CK_RSA_PKCS_OAEP_PARAMS = self.structure("CK_RSA_PKCS_OAEP_PARAMS")?;
-        // SAFETY: the label is part of the promised parameter.
-        let label = unsafe { bytes_at(p.pSourceData as *const u8, p.ulSourceDataLen) }
-            .map_err(|e| Error::new(CKR_MECHANISM_PARAM_INVALID, e.sentence().to_owned()))?;
-        Ok(OaepParameter { hash: p.hashAlg, mgf: p.mgf, label })
-    }
-
-    fn structure<T: Copy>(&self, name: &str) -> Result<T> {
-        if self.start.is_null() || self.length as usize != size_of::<T>() {
-            return Err(Error::new(
-                CKR_MECHANISM_PARAM_INVALID,
-                format!("a parameter of {} bytes where {name} is needed", self.length),
-            ));
-        }
-        // SAFETY: not NULL and of the structure's size; the caller promised its contents.
-        Ok(unsafe { (self.start as *const T).read_unaligned() })
     }
 }
 

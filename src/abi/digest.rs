@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     mechanism::parameter,
     module::Module,
+    object::Material,
     operation::{Size, digest::Digesting},
     session::Session,
 };
@@ -54,15 +55,19 @@ pub(super) fn update(_: &Module, session: Arc<Session>, part: Input<'_>) -> Resu
     })
 }
 
-/// C_DigestKey: the value of a key of the service is not here to be digested.
+/// C_DigestKey: the value of a session secret key is here to be digested, no other.
 pub(super) fn key(module: &Module, session: Arc<Session>, key: CK_OBJECT_HANDLE) -> Result<()> {
     let object = module.key(&session, key);
-    session.digest.lock().update(|_| {
+    session.digest.lock().update(|digest| {
         let object = object?;
-        Err(Error::new(
-            CKR_KEY_INDIGESTIBLE,
-            format!("the value of key '{}' is not given out", object.label()),
-        ))
+        let Material::Secret(key) = &object.material else {
+            return Err(Error::new(
+                CKR_KEY_INDIGESTIBLE,
+                format!("the value of key '{}' is not given out", object.label()),
+            ));
+        };
+        digest.feed(key.bytes());
+        Ok(())
     })
 }
 

@@ -1,4 +1,4 @@
-//! C_GenerateKeyPair.
+//! C_GenerateKey, C_GenerateKeyPair.
 
 use std::sync::Arc;
 
@@ -10,9 +10,32 @@ use crate::{
     mechanism::parameter,
     module::Module,
     object::template::Template,
-    operation::generate::Generating,
+    operation::{generate::Generating, generate_secret::GeneratingSecret},
     session::Session,
 };
+
+pub(super) fn generate(
+    module: &Module,
+    session: Arc<Session>,
+    mechanism: Mechanism<'_>,
+    template: Given<'_>,
+    key: Place<'_, CK_OBJECT_HANDLE>,
+) -> Result<()> {
+    key.needed()?;
+    let slot = module.slot(&session);
+    let (kind, parameter) = mechanism.required()?;
+    let (mechanism, uses) = slot.mechanism(kind)?;
+    if uses & CKF_GENERATE == 0 {
+        let sentence = format!("{} does not generate keys", mechanism.name);
+        return Err(Error::new(CKR_MECHANISM_INVALID, sentence));
+    }
+    parameter::none(mechanism, &parameter)?;
+    let template = Template::new(CKO_SECRET_KEY, &template.values()?)?;
+    let generating = GeneratingSecret::new(slot, mechanism, template)?;
+    super::object::writable(&session, generating.is_on_token())?;
+    super::object::visible(slot, generating.is_private(slot))?;
+    key.put(generating.run(slot, session.handle)?)
+}
 
 pub(super) fn generate_pair(
     module: &Module,

@@ -4,13 +4,14 @@
 #![allow(unsafe_code)]
 
 pub mod arg;
-mod decrypt;
+mod crypt;
 mod digest;
-mod encrypt;
 mod general;
 mod key;
+mod message;
 mod object;
 mod random;
+mod recover;
 mod search;
 mod session;
 mod sign;

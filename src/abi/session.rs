@@ -117,6 +117,10 @@ fn is_operating(session: &Session) -> bool {
         || session.decrypt.lock().is_active()
         || session.encrypt.lock().is_active()
         || session.verify.lock().is_active()
+        || session.sign_recover.lock().is_active()
+        || session.message_sign.lock().is_active()
+        || session.message_encrypt.lock().is_active()
+        || session.message_decrypt.lock().is_active()
 }
 
 pub(super) fn logout(module: &Module, session: Arc<Session>) -> Result<()> {
@@ -143,6 +147,24 @@ pub(super) fn cancel(_: &Module, session: Arc<Session>, flags: CK_FLAGS) -> Resu
     }
     if flags & CKF_DECRYPT != 0 {
         session.decrypt.lock().cancel();
+    }
+    if flags & CKF_SIGN_RECOVER != 0 {
+        session.sign_recover.lock().cancel();
+    }
+    if flags & CKF_VERIFY_RECOVER != 0 {
+        session.verify_recover.lock().cancel();
+    }
+    if flags & CKF_MESSAGE_ENCRYPT != 0 {
+        session.message_encrypt.lock().cancel();
+    }
+    if flags & CKF_MESSAGE_DECRYPT != 0 {
+        session.message_decrypt.lock().cancel();
+    }
+    if flags & CKF_MESSAGE_SIGN != 0 {
+        session.message_sign.lock().cancel();
+    }
+    if flags & CKF_MESSAGE_VERIFY != 0 {
+        session.message_verify.lock().cancel();
     }
     Ok(())
 }

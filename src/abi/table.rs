@@ -12,8 +12,8 @@ use std::os::raw::c_void;
 use cryptoki_sys::*;
 
 use super::{
-    arg, decrypt, digest, encrypt, general, key, object, random, search, session, sign, slot,
-    verify,
+    arg, crypt, digest, general, key, message, object, random, recover, search, session, sign,
+    slot, verify,
 };
 
 /// The value of an argument, made from the C arguments of one call.
@@ -249,19 +249,19 @@ cryptoki! {
             => search::next;
         C_FindObjectsFinal(session: Session) => search::end;
         C_EncryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => encrypt::init;
+            => crypt::encrypt_init;
         C_Encrypt(session: Session, (data, data_len): In, (out, out_len): Out)
-            => encrypt::one_shot;
+            => crypt::encrypt;
         C_EncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out)
-            => encrypt::update;
-        C_EncryptFinal(session: Session, (out, out_len): Out) => encrypt::last;
+            => crypt::encrypt_update;
+        C_EncryptFinal(session: Session, (out, out_len): Out) => crypt::encrypt_last;
         C_DecryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => decrypt::init;
+            => crypt::decrypt_init;
         C_Decrypt(session: Session, (data, data_len): In, (out, out_len): Out)
-            => decrypt::one_shot;
+            => crypt::decrypt;
         C_DecryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out)
-            => decrypt::update;
-        C_DecryptFinal(session: Session, (out, out_len): Out) => decrypt::last;
+            => crypt::decrypt_update;
+        C_DecryptFinal(session: Session, (out, out_len): Out) => crypt::decrypt_last;
         C_DigestInit(session: Session, mechanism: Mechanism) => digest::init;
         C_Digest(session: Session, (data, data_len): In, (out, out_len): Out) => digest::one_shot;
         C_DigestUpdate(session: Session, (part, part_len): In) => digest::update;
@@ -271,22 +271,25 @@ cryptoki! {
         C_Sign(session: Session, (data, data_len): In, (out, out_len): Out) => sign::one_shot;
         C_SignUpdate(session: Session, (part, part_len): In) => sign::update;
         C_SignFinal(session: Session, (out, out_len): Out) => sign::last;
-        C_SignRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
-        C_SignRecover(session: Session, (data, data_len): In, (out, out_len): Out);
+        C_SignRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => recover::sign_init;
+        C_SignRecover(session: Session, (data, data_len): In, (out, out_len): Out) => recover::sign;
         C_VerifyInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
             => verify::init;
         C_Verify(session: Session, (data, data_len): In, (signature, signature_len): In)
             => verify::one_shot;
         C_VerifyUpdate(session: Session, (part, part_len): In) => verify::update;
         C_VerifyFinal(session: Session, (signature, signature_len): In) => verify::last;
-        C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
-        C_VerifyRecover(session: Session, (signature, signature_len): In, (out, out_len): Out);
+        C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => recover::verify_init;
+        C_VerifyRecover(session: Session, (signature, signature_len): In, (out, out_len): Out)
+            => recover::verify;
         C_DigestEncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_DecryptDigestUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_SignEncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_DecryptVerifyUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_GenerateKey(session: Session, mechanism: Mechanism, (template, count): Template,
-            key: Place<CK_OBJECT_HANDLE>);
+            key: Place<CK_OBJECT_HANDLE>) => key::generate;
         C_GenerateKeyPair(session: Session, mechanism: Mechanism,
             (public, public_count): Template, (private, private_count): Template,
             public_key: Place<CK_OBJECT_HANDLE>, private_key: Place<CK_OBJECT_HANDLE>)
@@ -313,36 +316,42 @@ cryptoki! {
         C_LoginUser(session: Session, user: CK_USER_TYPE, (pin, pin_len): In,
             (name, name_len): In) => session::login_user;
         C_SessionCancel(session: Session, flags: CK_FLAGS) => session::cancel;
-        C_MessageEncryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
+        C_MessageEncryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => message::encrypt_init;
         C_EncryptMessage(session: Session, (parameter, parameter_len): Parameter,
-            (aad, aad_len): In, (data, data_len): In, (out, out_len): Out);
+            (aad, aad_len): In, (data, data_len): In, (out, out_len): Out) => message::encrypt;
         C_EncryptMessageBegin(session: Session, (parameter, parameter_len): Parameter,
-            (aad, aad_len): In);
+            (aad, aad_len): In) => message::encrypt_begin;
         C_EncryptMessageNext(session: Session, (parameter, parameter_len): Parameter,
-            (data, data_len): In, (out, out_len): Out, flags: CK_FLAGS);
-        C_MessageEncryptFinal(session: Session);
-        C_MessageDecryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
+            (data, data_len): In, (out, out_len): Out, flags: CK_FLAGS) => message::encrypt_next;
+        C_MessageEncryptFinal(session: Session) => message::encrypt_end;
+        C_MessageDecryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => message::decrypt_init;
         C_DecryptMessage(session: Session, (parameter, parameter_len): Parameter,
-            (aad, aad_len): In, (data, data_len): In, (out, out_len): Out);
+            (aad, aad_len): In, (data, data_len): In, (out, out_len): Out) => message::decrypt;
         C_DecryptMessageBegin(session: Session, (parameter, parameter_len): Parameter,
-            (aad, aad_len): In);
+            (aad, aad_len): In) => message::decrypt_begin;
         C_DecryptMessageNext(session: Session, (parameter, parameter_len): Parameter,
-            (data, data_len): In, (out, out_len): Out, flags: CK_FLAGS);
-        C_MessageDecryptFinal(session: Session);
-        C_MessageSignInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
+            (data, data_len): In, (out, out_len): Out, flags: CK_FLAGS) => message::decrypt_next;
+        C_MessageDecryptFinal(session: Session) => message::decrypt_end;
+        C_MessageSignInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => message::sign_init;
         C_SignMessage(session: Session, (parameter, parameter_len): Parameter,
-            (data, data_len): In, (out, out_len): Out);
-        C_SignMessageBegin(session: Session, (parameter, parameter_len): Parameter);
+            (data, data_len): In, (out, out_len): Out) => message::sign;
+        C_SignMessageBegin(session: Session, (parameter, parameter_len): Parameter)
+            => message::sign_begin;
         C_SignMessageNext(session: Session, (parameter, parameter_len): Parameter,
-            (data, data_len): In, (out, out_len): Out);
-        C_MessageSignFinal(session: Session);
-        C_MessageVerifyInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
+            (data, data_len): In, (out, out_len): Out) => message::sign_next;
+        C_MessageSignFinal(session: Session) => message::sign_end;
+        C_MessageVerifyInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => message::verify_init;
         C_VerifyMessage(session: Session, (parameter, parameter_len): Parameter,
-            (data, data_len): In, (signature, signature_len): In);
-        C_VerifyMessageBegin(session: Session, (parameter, parameter_len): Parameter);
+            (data, data_len): In, (signature, signature_len): In) => message::verify;
+        C_VerifyMessageBegin(session: Session, (parameter, parameter_len): Parameter)
+            => message::verify_begin;
         C_VerifyMessageNext(session: Session, (parameter, parameter_len): Parameter,
-            (data, data_len): In, (signature, signature_len): In);
-        C_MessageVerifyFinal(session: Session);
+            (data, data_len): In, (signature, signature_len): In) => message::verify_next;
+        C_MessageVerifyFinal(session: Session) => message::verify_end;
     }
     v3_2 {
         C_EncapsulateKey(session: Session, mechanism: Mechanism, public: CK_OBJECT_HANDLE,

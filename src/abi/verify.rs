@@ -24,23 +24,23 @@ pub(super) fn init(
 }
 
 pub(super) fn one_shot(
-    _: &Module,
+    module: &Module,
     session: Arc<Session>,
     data: Input<'_>,
     signature: Input<'_>,
 ) -> Result<()> {
     let mut verifying = session.verify.lock().take(true)?;
     verifying.feed(data.bytes()?)?;
-    verifying.finish(signature.bytes()?)
+    verifying.finish(module.slot(&session), signature.bytes()?)
 }
 
 pub(super) fn update(_: &Module, session: Arc<Session>, part: Input<'_>) -> Result<()> {
     session.verify.lock().update(|verifying| verifying.feed(part.bytes()?))
 }
 
-pub(super) fn last(_: &Module, session: Arc<Session>, signature: Input<'_>) -> Result<()> {
+pub(super) fn last(module: &Module, session: Arc<Session>, signature: Input<'_>) -> Result<()> {
     let verifying = session.verify.lock().take(false)?;
-    verifying.finish(signature.bytes()?)
+    verifying.finish(module.slot(&session), signature.bytes()?)
 }
 
 pub(super) fn signature_init(
@@ -61,17 +61,21 @@ pub(super) fn signature_init(
     })
 }
 
-pub(super) fn signature_one_shot(_: &Module, session: Arc<Session>, data: Input<'_>) -> Result<()> {
+pub(super) fn signature_one_shot(
+    module: &Module,
+    session: Arc<Session>,
+    data: Input<'_>,
+) -> Result<()> {
     let (mut verifying, signature) = session.verify_signature.lock().take(true)?;
     verifying.feed(data.bytes()?)?;
-    verifying.finish(&signature)
+    verifying.finish(module.slot(&session), &signature)
 }
 
 pub(super) fn signature_update(_: &Module, session: Arc<Session>, part: Input<'_>) -> Result<()> {
     session.verify_signature.lock().update(|(verifying, _)| verifying.feed(part.bytes()?))
 }
 
-pub(super) fn signature_last(_: &Module, session: Arc<Session>) -> Result<()> {
+pub(super) fn signature_last(module: &Module, session: Arc<Session>) -> Result<()> {
     let (verifying, signature) = session.verify_signature.lock().take(false)?;
-    verifying.finish(&signature)
+    verifying.finish(module.slot(&session), &signature)
 }

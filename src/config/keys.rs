@@ -2,6 +2,7 @@
 //! iterate these tables.
 
 use super::rules::{self, Rule};
+use crate::mechanism;
 
 /// One key.
 pub struct Key {
@@ -362,7 +363,25 @@ pub static TOKEN: &[Key] = &[
         kind: Integer(16, 1_048_576),
         absent: Is("4096"),
         example: "8192",
-        meaning: "Largest AES-GCM or AES-KW input sent to the service, in bytes.",
+        meaning: "Largest AES or HMAC input of one request, in bytes. AES-CBC goes on in the next \
+                  request; longer input of the others is refused.",
+    },
+    Key {
+        name: "hmac",
+        kind: Flag,
+        absent: Is("false"),
+        example: "true",
+        meaning: "The Managed HSM computes HS256, HS384 and HS512 over data of any length: offer \
+                  CKM_SHA256_HMAC and its like with its keys. Needs `api_version` 7.6.",
+    },
+    Key {
+        name: "mechanisms",
+        kind: Texts(mechanism::choice::check),
+        absent: Means("what keys of the service can do (docs/mechanisms.md)"),
+        example: r#"["+AES_GCM", "-RSA_PKCS"]"#,
+        meaning: "Changes the list of mechanisms: `+NAME` adds one that only session keys can \
+                  use, `-NAME` takes one away, and where a `NAME` stands without sign, only such \
+                  are offered. `CKM_` may be left out; `AES_*` means all that begin so.",
     },
 ];
 

@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use zeroize::Zeroizing;
 
+use crate::mechanism::choice::Choice;
+
 /// A configuration that was found valid. Cloned into a forked child as plain data.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -95,8 +97,12 @@ pub struct TokenConfig {
     pub rsa_pkcs1_decrypt: bool,
     /// The service has RSNULL (raw PKCS#1 v1.5 signing). Default: vault true, Managed HSM false.
     pub rsnull: bool,
-    /// Largest AES-GCM / AES-KW payload sent, bytes.
+    /// Largest AES or HMAC input of one request, bytes.
     pub max_aes_payload: usize,
+    /// The service computes HMAC over data of any length. Default false.
+    pub hmac: bool,
+    /// Mechanisms added to the default list, or taken from it.
+    pub mechanisms: Choice,
     /// Deadline of one request including its retries. Default 10 s.
     pub timeout: Duration,
     /// TCP + TLS connect limit. Default 3 s.

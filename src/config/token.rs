@@ -1,5 +1,6 @@
 //! `[[token]]`: from a table to a [`TokenConfig`].
 
+use akv_wire::{ApiVersion, Feature};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     section::Section,
     value::{Item, Items, Raw},
 };
-use crate::error::Result;
+use crate::{error::Result, mechanism::choice::Choice};
 
 /// Reads the token that stands at `at` as number `position`, from 0.
 ///
@@ -72,6 +73,14 @@ pub fn read(
         }
         None => None,
     };
+    let api_version = s.need("api_version", s.text("api_version"))?;
+    let hmac = s.need("hmac", s.flag("hmac"))?;
+    if hmac && !api_version.parse::<ApiVersion>().is_ok_and(|api| api.has(Feature::Hmac)) {
+        warnings.push(format!(
+            "{}hmac has no effect with api_version {api_version:?}: HMAC came with 7.6",
+            s.subject()
+        ));
+    }
     Ok(TokenConfig {
         slot: s.integer("slot").unwrap_or(position),
         label: match s.text("label") {
@@ -97,7 +106,7 @@ pub fn read(
             None => None,
         },
         ca,
-        api_version: s.need("api_version", s.text("api_version"))?.to_owned(),
+        api_version: api_version.to_owned(),
         authority: authority(context, s, cloud)?,
         scope: match (s.text("scope"), cloud) {
             (Some(scope), _) => scope.to_owned(),
@@ -127,6 +136,8 @@ pub fn read(
         rsa_pkcs1_decrypt: s.need("rsa_pkcs1_decrypt", s.flag("rsa_pkcs1_decrypt"))?,
         rsnull: s.flag("rsnull").unwrap_or(!hsm),
         max_aes_payload: size(s, "max_aes_payload")?,
+        hmac,
+        mechanisms: Choice::parse(s.texts("mechanisms").unwrap_or_default()),
         timeout: s.need("timeout", s.duration("timeout"))?,
         connect_timeout: s.need("connect_timeout", s.duration("connect_timeout"))?,
         find_timeout: s.need("find_timeout", s.duration("find_timeout"))?,

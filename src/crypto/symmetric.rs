@@ -4,8 +4,10 @@ mod cipher;
 mod ctr;
 mod gcm;
 mod mac;
+mod secret;
 mod wrap;
 
+pub use self::secret::SecretKey;
 pub use cipher::{Cipher, Direction, Mode};
 pub use mac::Hmac;
 pub use wrap::{KeyWrap, unwrap, wrap, wrapped_len};

@@ -1,11 +1,16 @@
 //! The mechanisms: one row each. C_GetMechanismList, C_GetMechanismInfo, every Init function,
 //! docs/mechanisms.md and the tests iterate the same table.
 
+pub mod choice;
 pub mod parameter;
 
+use akv_wire::{ApiVersion, Feature};
 use cryptoki_sys::*;
 
-use crate::{config::TokenConfig, crypto::Hash};
+use crate::{
+    config::{Service, TokenConfig},
+    crypto::{Hash, symmetric::KeyWrap},
+};
 
 /// What a mechanism does, with what is fixed by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +24,48 @@ pub enum Scheme {
     Pss(Option<Hash>),
     /// RSAES-OAEP.
     Oaep,
+    /// The bare RSA operation.
+    RawRsa,
     /// ECDSA over the caller's digest (None) or over the data with this hash.
     Ecdsa(Option<Hash>),
+    /// HMAC; with true cut to the length the parameter asks for.
+    Hmac(Hash, bool),
+    /// AES in a mode.
+    Aes(AesMode),
+    /// AES key wrap.
+    AesWrap(KeyWrap),
     /// RSA key pair generation.
     GenerateRsa,
     /// EC key pair generation.
     GenerateEc,
+    /// AES key generation.
+    GenerateAes,
+    /// Generic secret key generation.
+    GenerateGeneric,
+}
+
+/// The modes of AES.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AesMode {
+    /// Each block on its own.
+    Ecb,
+    /// Chained blocks.
+    Cbc,
+    /// Chained blocks with PKCS#7 padding.
+    CbcPad,
+    /// Counter.
+    Ctr,
+    /// Galois/counter.
+    Gcm,
+}
+
+/// Where the key of an operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// At the service, with its public half shown as an object of the token.
+    Service,
+    /// In this process.
+    Session,
 }
 
 /// One mechanism.
@@ -36,62 +77,125 @@ pub struct Mechanism {
     pub name: &'static str,
     /// What it does.
     pub scheme: Scheme,
-    /// What it can be used for: CKF_SIGN, CKF_VERIFY, … (CK_MECHANISM_INFO.flags).
-    pub uses: CK_FLAGS,
-    /// Smallest and largest key in bits; 0 where there is no key.
+    /// What it can be used for with a key of the service, where the service has all it can have:
+    /// CKF_SIGN, CKF_VERIFY, … as in CK_MECHANISM_INFO.flags.
+    pub service: CK_FLAGS,
+    /// What it can be used for with a session key.
+    pub session: CK_FLAGS,
+    /// Smallest and largest key, in bits; of AES and HMAC in bytes; 0 where there is no key.
     pub sizes: (CK_ULONG, CK_ULONG),
 }
 
-const SIGN: CK_FLAGS = CKF_SIGN | CKF_VERIFY;
+const SIGNING: CK_FLAGS = CKF_SIGN | CKF_MESSAGE_SIGN;
+const VERIFYING: CK_FLAGS = CKF_VERIFY | CKF_MESSAGE_VERIFY | CKF_MULTI_MESSAGE;
+const SIGN: CK_FLAGS = SIGNING | VERIFYING;
 const CRYPT: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
+const RECOVER: CK_FLAGS = CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER;
+const MESSAGES: CK_FLAGS = CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT | CKF_MULTI_MESSAGE;
+const PUBLIC: CK_FLAGS = VERIFYING | CKF_ENCRYPT | CKF_VERIFY_RECOVER;
+const PAIR: CK_FLAGS = CKF_GENERATE_KEY_PAIR;
+const NONE: CK_FLAGS = 0;
 /// Named curves over prime fields, points uncompressed.
 const CURVES: CK_FLAGS = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS;
 /// What Key Vault and Managed HSM make and import.
 const RSA: (CK_ULONG, CK_ULONG) = (2048, 4096);
 const EC: (CK_ULONG, CK_ULONG) = (256, 521);
+const AES: (CK_ULONG, CK_ULONG) = (16, 32);
+/// Generic secrets in bytes: what C_GenerateKey and C_CreateObject take.
+const SECRET: (CK_ULONG, CK_ULONG) = (1, MAX_SECRET as CK_ULONG);
 const NO_KEY: (CK_ULONG, CK_ULONG) = (0, 0);
 
+/// Bytes of the longest generic secret.
+pub const MAX_SECRET: usize = 512;
+
 macro_rules! mechanism {
-    ($kind:ident, $scheme:expr, $uses:expr, $sizes:expr) => {
+    ($kind:ident, $scheme:expr, $service:expr, $session:expr, $sizes:expr) => {
         Mechanism {
             kind: $kind,
             name: stringify!($kind),
             scheme: $scheme,
-            uses: $uses,
+            service: $service,
+            session: $session,
             sizes: $sizes,
         }
     };
 }
 
-use Scheme::{Digest, Ecdsa, GenerateEc, GenerateRsa, Oaep, Pkcs1, Pss};
+use AesMode::{Cbc, CbcPad, Ctr, Ecb, Gcm};
+use Hash::{Sha1, Sha3_224, Sha3_256, Sha3_384, Sha3_512, Sha224, Sha256, Sha384, Sha512};
+use KeyWrap::{Rfc3394, Rfc5649};
+use Scheme::{
+    Aes, AesWrap, Digest, Ecdsa, GenerateAes, GenerateEc, GenerateGeneric, GenerateRsa, Hmac, Oaep,
+    Pkcs1, Pss, RawRsa,
+};
 
-/// Every mechanism, sorted by its number.
+/// Every mechanism, sorted by its number: name, what it does, uses with keys of the service, uses
+/// with session keys, sizes.
 #[rustfmt::skip]
 pub static MECHANISMS: &[Mechanism] = &[
-    mechanism!(CKM_RSA_PKCS_KEY_PAIR_GEN, GenerateRsa, CKF_GENERATE_KEY_PAIR, RSA),
-    mechanism!(CKM_RSA_PKCS, Pkcs1(None), SIGN | CRYPT, RSA),
-    mechanism!(CKM_SHA1_RSA_PKCS, Pkcs1(Some(Hash::Sha1)), SIGN, RSA),
-    mechanism!(CKM_RSA_PKCS_OAEP, Oaep, CRYPT, RSA),
-    mechanism!(CKM_RSA_PKCS_PSS, Pss(None), SIGN, RSA),
-    mechanism!(CKM_SHA256_RSA_PKCS, Pkcs1(Some(Hash::Sha256)), SIGN, RSA),
-    mechanism!(CKM_SHA384_RSA_PKCS, Pkcs1(Some(Hash::Sha384)), SIGN, RSA),
-    mechanism!(CKM_SHA512_RSA_PKCS, Pkcs1(Some(Hash::Sha512)), SIGN, RSA),
-    mechanism!(CKM_SHA256_RSA_PKCS_PSS, Pss(Some(Hash::Sha256)), SIGN, RSA),
-    mechanism!(CKM_SHA384_RSA_PKCS_PSS, Pss(Some(Hash::Sha384)), SIGN, RSA),
-    mechanism!(CKM_SHA512_RSA_PKCS_PSS, Pss(Some(Hash::Sha512)), SIGN, RSA),
-    mechanism!(CKM_SHA224_RSA_PKCS, Pkcs1(Some(Hash::Sha224)), SIGN, RSA),
-    mechanism!(CKM_SHA_1, Digest(Hash::Sha1), CKF_DIGEST, NO_KEY),
-    mechanism!(CKM_SHA256, Digest(Hash::Sha256), CKF_DIGEST, NO_KEY),
-    mechanism!(CKM_SHA224, Digest(Hash::Sha224), CKF_DIGEST, NO_KEY),
-    mechanism!(CKM_SHA384, Digest(Hash::Sha384), CKF_DIGEST, NO_KEY),
-    mechanism!(CKM_SHA512, Digest(Hash::Sha512), CKF_DIGEST, NO_KEY),
-    mechanism!(CKM_EC_KEY_PAIR_GEN, GenerateEc, CKF_GENERATE_KEY_PAIR | CURVES, EC),
-    mechanism!(CKM_ECDSA, Ecdsa(None), SIGN | CURVES, EC),
-    mechanism!(CKM_ECDSA_SHA1, Ecdsa(Some(Hash::Sha1)), SIGN | CURVES, EC),
-    mechanism!(CKM_ECDSA_SHA224, Ecdsa(Some(Hash::Sha224)), SIGN | CURVES, EC),
-    mechanism!(CKM_ECDSA_SHA256, Ecdsa(Some(Hash::Sha256)), SIGN | CURVES, EC),
-    mechanism!(CKM_ECDSA_SHA384, Ecdsa(Some(Hash::Sha384)), SIGN | CURVES, EC),
-    mechanism!(CKM_ECDSA_SHA512, Ecdsa(Some(Hash::Sha512)), SIGN | CURVES, EC),
+    mechanism!(CKM_RSA_PKCS_KEY_PAIR_GEN, GenerateRsa, PAIR, PAIR, RSA),
+    mechanism!(CKM_RSA_PKCS, Pkcs1(None), SIGN | CRYPT | RECOVER, SIGN | CRYPT | RECOVER, RSA),
+    mechanism!(CKM_RSA_X_509, RawRsa, PUBLIC, SIGN | CRYPT | RECOVER, RSA),
+    mechanism!(CKM_SHA1_RSA_PKCS, Pkcs1(Some(Sha1)), SIGN, SIGN, RSA),
+    mechanism!(CKM_RSA_PKCS_OAEP, Oaep, CRYPT, CRYPT, RSA),
+    mechanism!(CKM_RSA_PKCS_PSS, Pss(None), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA1_RSA_PKCS_PSS, Pss(Some(Sha1)), VERIFYING, SIGN, RSA),
+    mechanism!(CKM_SHA256_RSA_PKCS, Pkcs1(Some(Sha256)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA384_RSA_PKCS, Pkcs1(Some(Sha384)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA512_RSA_PKCS, Pkcs1(Some(Sha512)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA256_RSA_PKCS_PSS, Pss(Some(Sha256)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA384_RSA_PKCS_PSS, Pss(Some(Sha384)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA512_RSA_PKCS_PSS, Pss(Some(Sha512)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA224_RSA_PKCS, Pkcs1(Some(Sha224)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA224_RSA_PKCS_PSS, Pss(Some(Sha224)), VERIFYING, SIGN, RSA),
+    mechanism!(CKM_SHA3_256_RSA_PKCS, Pkcs1(Some(Sha3_256)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA3_384_RSA_PKCS, Pkcs1(Some(Sha3_384)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA3_512_RSA_PKCS, Pkcs1(Some(Sha3_512)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA3_256_RSA_PKCS_PSS, Pss(Some(Sha3_256)), VERIFYING, SIGN, RSA),
+    mechanism!(CKM_SHA3_384_RSA_PKCS_PSS, Pss(Some(Sha3_384)), VERIFYING, SIGN, RSA),
+    mechanism!(CKM_SHA3_512_RSA_PKCS_PSS, Pss(Some(Sha3_512)), VERIFYING, SIGN, RSA),
+    mechanism!(CKM_SHA3_224_RSA_PKCS, Pkcs1(Some(Sha3_224)), SIGN, SIGN, RSA),
+    mechanism!(CKM_SHA3_224_RSA_PKCS_PSS, Pss(Some(Sha3_224)), VERIFYING, SIGN, RSA),
+    mechanism!(CKM_SHA_1, Digest(Sha1), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA_1_HMAC, Hmac(Sha1, false), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA_1_HMAC_GENERAL, Hmac(Sha1, true), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA256, Digest(Sha256), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA256_HMAC, Hmac(Sha256, false), SIGN, SIGN, SECRET),
+    mechanism!(CKM_SHA256_HMAC_GENERAL, Hmac(Sha256, true), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA224, Digest(Sha224), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA224_HMAC, Hmac(Sha224, false), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA224_HMAC_GENERAL, Hmac(Sha224, true), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA384, Digest(Sha384), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA384_HMAC, Hmac(Sha384, false), SIGN, SIGN, SECRET),
+    mechanism!(CKM_SHA384_HMAC_GENERAL, Hmac(Sha384, true), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA512, Digest(Sha512), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA512_HMAC, Hmac(Sha512, false), SIGN, SIGN, SECRET),
+    mechanism!(CKM_SHA512_HMAC_GENERAL, Hmac(Sha512, true), NONE, SIGN, SECRET),
+    mechanism!(CKM_SHA3_256, Digest(Sha3_256), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA3_224, Digest(Sha3_224), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA3_384, Digest(Sha3_384), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_SHA3_512, Digest(Sha3_512), CKF_DIGEST, NONE, NO_KEY),
+    mechanism!(CKM_GENERIC_SECRET_KEY_GEN, GenerateGeneric, CKF_GENERATE, CKF_GENERATE, (8, 8 * SECRET.1)),
+    mechanism!(CKM_EC_KEY_PAIR_GEN, GenerateEc, PAIR | CURVES, PAIR | CURVES, EC),
+    mechanism!(CKM_ECDSA, Ecdsa(None), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA1, Ecdsa(Some(Sha1)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA224, Ecdsa(Some(Sha224)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA256, Ecdsa(Some(Sha256)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA384, Ecdsa(Some(Sha384)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA512, Ecdsa(Some(Sha512)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA3_224, Ecdsa(Some(Sha3_224)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA3_256, Ecdsa(Some(Sha3_256)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA3_384, Ecdsa(Some(Sha3_384)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_ECDSA_SHA3_512, Ecdsa(Some(Sha3_512)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_AES_KEY_GEN, GenerateAes, CKF_GENERATE, CKF_GENERATE, AES),
+    mechanism!(CKM_AES_ECB, Aes(Ecb), NONE, CRYPT, AES),
+    mechanism!(CKM_AES_CBC, Aes(Cbc), CRYPT, CRYPT, AES),
+    mechanism!(CKM_AES_CBC_PAD, Aes(CbcPad), CRYPT, CRYPT, AES),
+    mechanism!(CKM_AES_CTR, Aes(Ctr), NONE, CRYPT, AES),
+    mechanism!(CKM_AES_GCM, Aes(Gcm), CKF_DECRYPT | MESSAGES, CRYPT | MESSAGES, AES),
+    mechanism!(CKM_AES_KEY_WRAP, AesWrap(Rfc3394), NONE, CRYPT, AES),
+    mechanism!(CKM_AES_KEY_WRAP_PAD, AesWrap(Rfc5649), NONE, CRYPT, AES),
+    mechanism!(CKM_AES_KEY_WRAP_KWP, AesWrap(Rfc5649), NONE, CRYPT, AES),
 ];
 
 /// Rows are looked up by binary search, and one with a use has sizes that make sense.
@@ -115,102 +219,78 @@ impl Mechanism {
     pub fn key_type(&self) -> Option<CK_KEY_TYPE> {
         match self.scheme {
             Digest(_) => None,
-            Pkcs1(_) | Pss(_) | Oaep | GenerateRsa => Some(CKK_RSA),
+            Pkcs1(_) | Pss(_) | Oaep | RawRsa | GenerateRsa => Some(CKK_RSA),
             Ecdsa(_) | GenerateEc => Some(CKK_EC),
+            Aes(_) | AesWrap(_) | GenerateAes => Some(CKK_AES),
+            Hmac(..) | GenerateGeneric => Some(CKK_GENERIC_SECRET),
         }
     }
 
-    /// What it can be used for on this token; 0 where the token does not offer it.
+    /// What it can be used for on this token with a key that is there; 0 where it is not offered.
+    pub fn uses_with(&self, home: Home, token: &TokenConfig) -> CK_FLAGS {
+        match home {
+            _ if !self.is_allowed(token) => 0,
+            Home::Service => self.at_service(token),
+            Home::Session => match self.scheme {
+                Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.session & !CKF_DECRYPT,
+                _ => self.session,
+            },
+        }
+    }
+
+    /// What C_GetMechanismInfo tells; 0 where the token does not offer it. Clients choose by it
+    /// what they do with keys of the service, so it is what those can do; session keys may do
+    /// more. Where those can do nothing, or the configuration names a mechanism of secret keys,
+    /// it is what session keys can do, too.
     pub fn uses_on(&self, token: &TokenConfig) -> CK_FLAGS {
-        let mut uses = self.uses;
+        let at_service = self.uses_with(Home::Service, token);
+        let named = token.mechanisms.decides(self.kind) == Some(true) && self.is_of_secret_keys();
+        match at_service == 0 || named {
+            true => at_service | self.uses_with(Home::Session, token),
+            false => at_service,
+        }
+    }
+
+    /// A mechanism that only session keys can use is offered where the configuration names it: a
+    /// client that prefers this module to its own cryptography (a Java with SunPKCS11 first) would
+    /// otherwise move its TLS records here.
+    fn is_allowed(&self, token: &TokenConfig) -> bool {
+        token.mechanisms.decides(self.kind).unwrap_or_else(|| self.at_service(token) != 0)
+    }
+
+    fn at_service(&self, token: &TokenConfig) -> CK_FLAGS {
+        let has_secret_keys = token.endpoint.service == Service::ManagedHsm;
+        let has_hmac = || {
+            let api = token.api_version.parse::<ApiVersion>();
+            token.hmac && api.is_ok_and(|api| api.has(Feature::Hmac))
+        };
         match self.scheme {
             // Only RSNULL signs a DigestInfo other than those of SHA-256, SHA-384 and SHA-512.
-            Pkcs1(Some(Hash::Sha1 | Hash::Sha224)) if !token.rsnull => uses &= !CKF_SIGN,
-            Pkcs1(None) if !token.rsa_pkcs1_decrypt => uses &= !CKF_DECRYPT,
-            _ => {}
+            Pkcs1(Some(hash)) if !is_of_service(hash) && !token.rsnull => self.service & !SIGNING,
+            Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.service & !CKF_DECRYPT,
+            Hmac(..) | GenerateGeneric if !has_hmac() => 0,
+            _ if self.is_of_secret_keys() && !has_secret_keys => 0,
+            _ => self.service,
         }
-        uses
     }
+
+    fn is_of_secret_keys(&self) -> bool {
+        matches!(self.key_type(), Some(CKK_AES | CKK_GENERIC_SECRET))
+    }
+}
+
+/// Whether the service signs with this hash.
+fn is_of_service(hash: Hash) -> bool {
+    matches!(hash, Sha256 | Sha384 | Sha512)
 }
 
 /// The hash of a CKM_SHA… given as `hashAlg`.
 pub fn hash_of(kind: CK_MECHANISM_TYPE) -> Option<Hash> {
-    Some(match kind {
-        CKM_SHA_1 => Hash::Sha1,
-        CKM_SHA224 => Hash::Sha224,
-        CKM_SHA256 => Hash::Sha256,
-        CKM_SHA384 => Hash::Sha384,
-        CKM_SHA512 => Hash::Sha512,
-        CKM_SHA3_224 => Hash::Sha3_224,
-        CKM_SHA3_256 => Hash::Sha3_256,
-        CKM_SHA3_384 => Hash::Sha3_384,
-        CKM_SHA3_512 => Hash::Sha3_512,
-        _ => return None,
-    })
+    match Mechanism::find(kind)?.scheme {
+        Digest(hash) => Some(hash),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write;
-
-    use super::*;
-
-    const USES: &[(CK_FLAGS, &str)] = &[
-        (CKF_SIGN, "sign"),
-        (CKF_VERIFY, "verify"),
-        (CKF_ENCRYPT, "encrypt"),
-        (CKF_DECRYPT, "decrypt"),
-        (CKF_DIGEST, "digest"),
-        (CKF_GENERATE_KEY_PAIR, "generate key pair"),
-    ];
-
-    /// The service's algorithms, in words.
-    fn at_service(scheme: Scheme) -> &'static str {
-        match scheme {
-            Digest(_) => "(local)",
-            Pkcs1(Some(Hash::Sha256)) => "RS256",
-            Pkcs1(Some(Hash::Sha384)) => "RS384",
-            Pkcs1(Some(Hash::Sha512)) => "RS512",
-            Pkcs1(Some(_)) => "RSNULL",
-            Pkcs1(None) => "RS256, RS384, RS512, RSNULL; RSA1_5",
-            Pss(Some(Hash::Sha384)) => "PS384",
-            Pss(Some(Hash::Sha512)) => "PS512",
-            Pss(Some(_)) => "PS256",
-            Pss(None) => "PS256, PS384, PS512",
-            Oaep => "RSA-OAEP, RSA-OAEP-256",
-            Ecdsa(_) => "ES256, ES256K, ES384, ES512, by the curve",
-            GenerateRsa => "create RSA, RSA-HSM",
-            GenerateEc => "create EC, EC-HSM",
-        }
-    }
-
-    #[test]
-    fn the_documentation_shows_this_table() {
-        let mut text =
-            String::from("| mechanism | functions | bits | at the service |\n|---|---|---|---|\n");
-        for row in MECHANISMS {
-            let uses: Vec<_> = USES
-                .iter()
-                .filter(|(flag, _)| row.uses & flag != 0)
-                .map(|(_, name)| *name)
-                .collect();
-            let bits = match row.sizes {
-                (0, 0) => String::new(),
-                (least, most) => format!("{least}–{most}"),
-            };
-            let service = at_service(row.scheme);
-            writeln!(text, "| {} | {} | {bits} | {service} |", row.name, uses.join(", ")).unwrap();
-        }
-        crate::documents::hold("mechanisms.md", &text);
-    }
-
-    #[test]
-    fn every_row_has_a_use_that_fits_its_scheme() {
-        for row in MECHANISMS {
-            assert_ne!(row.uses, 0, "{}", row.name);
-            let keyless = row.key_type().is_none();
-            assert_eq!(keyless, row.uses & CKF_DIGEST != 0, "{}", row.name);
-            assert_eq!(keyless, row.sizes == (0, 0), "{}", row.name);
-        }
-    }
-}
+mod tests;

@@ -2,10 +2,13 @@
 
 use cryptoki_sys::*;
 
-use super::{Mechanism, Scheme, hash_of};
+use super::{AesMode, Mechanism, Scheme, hash_of};
 use crate::{
-    abi::arg::{OaepParameter, Parameter, PssParameter},
-    crypto::Hash,
+    abi::arg::{GcmParameter, OaepParameter, Parameter, PssParameter},
+    crypto::{
+        Hash,
+        symmetric::{BLOCK, Mode},
+    },
     error::{Error, Result},
 };
 
@@ -111,12 +114,65 @@ impl Oaep {
     }
 }
 
+/// Reads the parameter of an AES mechanism.
+///
+/// # Errors
+/// CKR_MECHANISM_PARAM_INVALID for one that no AES could use.
+pub fn aes(mode: AesMode, parameter: &Parameter<'_>) -> Result<Mode> {
+    let iv = || {
+        let iv = parameter.bytes().unwrap_or_default();
+        iv.try_into().map_err(|_| invalid(format!("an IV of {} bytes, not {BLOCK}", iv.len())))
+    };
+    Ok(match mode {
+        AesMode::Ecb => Mode::Ecb,
+        AesMode::Cbc => Mode::Cbc { iv: iv()? },
+        AesMode::CbcPad => Mode::CbcPad { iv: iv()? },
+        AesMode::Ctr => {
+            let (bits, block) = parameter.ctr()?;
+            let counter_bits = u32::try_from(bits).unwrap_or(u32::MAX);
+            Mode::Ctr { counter_bits, block }
+        }
+        AesMode::Gcm => {
+            let GcmParameter { iv, aad, tag_bits } = parameter.gcm()?;
+            Mode::Gcm { iv: iv.to_vec(), aad: aad.to_vec(), tag_len: tag_len(tag_bits)? }
+        }
+    })
+}
+
+/// Bytes of a tag of so many bits.
+///
+/// # Errors
+/// CKR_MECHANISM_PARAM_INVALID for bits that are no bytes, and for more than 128.
+pub fn tag_len(bits: CK_ULONG) -> Result<usize> {
+    match bits {
+        8..=128 if bits.is_multiple_of(8) => Ok(bits as usize / 8),
+        _ => Err(invalid(format!("a tag of {bits} bits"))),
+    }
+}
+
+/// Bytes of the result of an HMAC: all, or what CK_MAC_GENERAL_PARAMS says.
+///
+/// # Errors
+/// CKR_MECHANISM_PARAM_INVALID for none, and for more than the hash has.
+pub fn mac_len(hash: Hash, general: bool, parameter: &Parameter<'_>) -> Result<usize> {
+    if !general {
+        return Ok(hash.len());
+    }
+    let wanted = parameter.number()?;
+    let len = usize::try_from(wanted).ok().filter(|len| (1..=hash.len()).contains(len));
+    len.ok_or_else(|| invalid(format!("{wanted} bytes of an HMAC with {}", hash.name())))
+}
+
 /// Refuses a parameter where the mechanism has none.
 ///
 /// # Errors
 /// CKR_MECHANISM_PARAM_INVALID.
 pub fn none(mechanism: &Mechanism, parameter: &Parameter<'_>) -> Result<()> {
-    let takes_one = matches!(mechanism.scheme, Scheme::Pss(_) | Scheme::Oaep);
+    let takes_one = match mechanism.scheme {
+        Scheme::Pss(_) | Scheme::Oaep | Scheme::Hmac(_, true) => true,
+        Scheme::Aes(mode) => mode != AesMode::Ecb,
+        _ => false,
+    };
     if takes_one || parameter.is_empty() {
         return Ok(());
     }
@@ -139,6 +195,7 @@ fn mgf_of(mgf: CK_ULONG) -> Option<Hash> {
     })
 }
 
-fn invalid(sentence: String) -> Error {
+/// CKR_MECHANISM_PARAM_INVALID with a sentence.
+pub fn invalid(sentence: String) -> Error {
     Error::new(CKR_MECHANISM_PARAM_INVALID, sentence)
 }

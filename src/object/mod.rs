@@ -7,6 +7,7 @@ pub mod dates;
 pub mod naming;
 pub mod project;
 pub mod session_key;
+pub mod session_secret;
 pub mod store;
 pub mod tag;
 pub mod template;
@@ -18,7 +19,7 @@ use cryptoki_sys::*;
 pub use attribute::Attributes;
 
 use crate::{
-    crypto::{Curve, PrivateKey, PublicKey},
+    crypto::{Curve, PrivateKey, PublicKey, symmetric::SecretKey},
     error::{Error, Result},
 };
 use attribute::{Classes, name_of, row_of};
@@ -41,6 +42,8 @@ pub enum Material {
     Vault(Arc<VaultKey>),
     /// A private key held in this process.
     Private(PrivateKey),
+    /// A secret key held in this process.
+    Secret(SecretKey),
     /// A public key: everything it does is done here.
     Public(PublicKey),
     /// Nothing: certificates.
@@ -65,8 +68,9 @@ pub enum VaultKeyKind {
     Rsa(PublicKey),
     /// Elliptic curve, with its public key.
     Ec(Curve, PublicKey),
-    /// A secret key: AES, or a generic secret that only signs.
-    Secret,
+    /// A secret key: AES, or a generic secret that only signs; with its size in bits where that is
+    /// known.
+    Secret(Option<u32>),
 }
 
 impl VaultKey {
@@ -74,7 +78,7 @@ impl VaultKey {
     pub fn public(&self) -> Option<&PublicKey> {
         match &self.kind {
             VaultKeyKind::Rsa(public) | VaultKeyKind::Ec(_, public) => Some(public),
-            VaultKeyKind::Secret => None,
+            VaultKeyKind::Secret(_) => None,
         }
     }
 }
@@ -104,7 +108,9 @@ impl Object {
     pub fn vault_key(&self) -> Option<&Arc<VaultKey>> {
         match &self.material {
             Material::Vault(key) => Some(key),
-            Material::Private(_) | Material::Public(_) | Material::None => None,
+            Material::Private(_) | Material::Secret(_) | Material::Public(_) | Material::None => {
+                None
+            }
         }
     }
 

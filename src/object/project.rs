@@ -15,7 +15,7 @@ use crate::{
     crypto::{Curve, PublicKey},
     error::{Error, Result},
     hex,
-    mechanism::MECHANISMS,
+    mechanism::{Home, MECHANISMS},
 };
 
 /// Whether a key version is the one its name stands for.
@@ -37,14 +37,12 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
     let (name, version) = jwk.name_and_version().ok_or_else(|| {
         Error::new(CKR_DEVICE_ERROR, format!("the service sent a key without identifier: {jwk:?}"))
     })?;
-    let key =
-        Arc::new(VaultKey { name: name.to_owned(), version: version.to_owned(), kind: kind(jwk)? });
-    let tag = bundle
-        .tags
-        .as_ref()
-        .and_then(|tags| tags.get(TAG))
-        .map(|value| Tag::parse(value))
-        .unwrap_or_default();
+    let tag = tag_of(bundle);
+    let kind = match kind(jwk)? {
+        VaultKeyKind::Secret(_) => VaultKeyKind::Secret(bundle.attributes.key_size.or(tag.size)),
+        pair => pair,
+    };
+    let key = Arc::new(VaultKey { name: name.to_owned(), version: version.to_owned(), kind });
     let identity = Identity::of(&key, &tag, standing);
     let usage = Usage::of(bundle);
     let common = common(bundle, token);
@@ -53,8 +51,21 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
             private_key(&common, &key, public, &identity, &usage, token),
             public_key(&common, public, &identity, token),
         ],
-        None => vec![secret_key(&common, &key, &identity, &usage, bundle, token)],
+        None => vec![secret_key(&common, &key, &identity, &usage, token)],
     })
+}
+
+/// Whether a bundle is a secret key whose size it does not tell: neither the service (which does
+/// from api-version 2025-07-01 on) nor our tag.
+pub fn lacks_size(bundle: &KeyBundle) -> bool {
+    matches!(kind(&bundle.key), Ok(VaultKeyKind::Secret(_)))
+        && bundle.attributes.key_size.is_none()
+        && tag_of(bundle).size.is_none()
+}
+
+fn tag_of(bundle: &KeyBundle) -> Tag {
+    let value = bundle.tags.as_ref().and_then(|tags| tags.get(TAG));
+    value.map(|value| Tag::parse(value)).unwrap_or_default()
 }
 
 /// The label a name has for PKCS#11 clients, from its listing row alone.
@@ -69,7 +80,7 @@ pub fn label_in_listing<'a>(name: &'a str, tag_value: Option<&str>) -> std::borr
 pub fn key_id(jwk: &JsonWebKey) -> Option<Vec<u8>> {
     match kind(jwk).ok()? {
         VaultKeyKind::Rsa(public) | VaultKeyKind::Ec(_, public) => Some(public.key_id().to_vec()),
-        VaultKeyKind::Secret => None,
+        VaultKeyKind::Secret(_) => None,
     }
 }
 
@@ -139,7 +150,7 @@ fn kind(jwk: &JsonWebKey) -> Result<VaultKeyKind> {
         let (x, y) = jwk.point().ok_or_else(unknown)?;
         return Ok(VaultKeyKind::Ec(curve, PublicKey::ec(curve, &x, &y)?));
     }
-    Ok(VaultKeyKind::Secret)
+    Ok(VaultKeyKind::Secret(None))
 }
 
 /// What all objects of a key have in common.
@@ -179,11 +190,11 @@ fn private_key(
         .set_bool(CKA_WRAP_WITH_TRUSTED, false)
         .set_bool(CKA_ALWAYS_AUTHENTICATE, false)
         .set_bool(CKA_SIGN, usage.may("sign"))
-        .set_bool(CKA_SIGN_RECOVER, false)
+        .set_bool(CKA_SIGN_RECOVER, public.is_rsa() && usage.may("sign"))
         .set_bool(CKA_DECRYPT, usage.may("decrypt"))
         .set_bool(CKA_UNWRAP, usage.may("unwrapKey") || usage.may("import"))
         .set(CKA_SUBJECT, "");
-    public_part(&mut attributes, public, token);
+    public_part(&mut attributes, public, Home::Service, token);
     Object { attributes, material: Material::Vault(Arc::clone(key)), owner: None }
 }
 
@@ -197,7 +208,7 @@ fn public_key(
     name(&mut attributes, identity, "pub");
     public_usage(&mut attributes, public);
     attributes.set_bool(CKA_PRIVATE, false).set_bool(CKA_TRUSTED, false).set(CKA_SUBJECT, "");
-    public_part(&mut attributes, public, token);
+    public_part(&mut attributes, public, Home::Service, token);
     Object { attributes, material: Material::Public(public.clone()), owner: None }
 }
 
@@ -207,7 +218,7 @@ pub fn public_usage(attributes: &mut Attributes, public: &PublicKey) {
     attributes
         .set_ulong(CKA_CLASS, CKO_PUBLIC_KEY)
         .set_bool(CKA_VERIFY, true)
-        .set_bool(CKA_VERIFY_RECOVER, false)
+        .set_bool(CKA_VERIFY_RECOVER, public.is_rsa())
         .set_bool(CKA_ENCRYPT, public.is_rsa())
         .set_bool(CKA_WRAP, public.is_rsa());
     if let Some(modulus) = public.modulus() {
@@ -219,12 +230,17 @@ pub fn public_usage(attributes: &mut Attributes, public: &PublicKey) {
 
 /// Key type and public values, which the private key object shows too: libp11, SunPKCS11 and
 /// GnuTLS read them there.
-pub fn public_part(attributes: &mut Attributes, public: &PublicKey, token: &TokenConfig) {
+pub fn public_part(
+    attributes: &mut Attributes,
+    public: &PublicKey,
+    home: Home,
+    token: &TokenConfig,
+) {
     let key_type = if public.is_rsa() { CKK_RSA } else { CKK_EC };
     attributes
         .set_ulong(CKA_KEY_TYPE, key_type)
         .set(CKA_PUBLIC_KEY_INFO, public.spki_der())
-        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, token));
+        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, home, token));
     if let (Some(n), Some(e)) = (public.modulus(), public.exponent()) {
         attributes.set(CKA_MODULUS, n).set(CKA_PUBLIC_EXPONENT, e);
     }
@@ -238,7 +254,6 @@ fn secret_key(
     key: &Arc<VaultKey>,
     identity: &Identity,
     usage: &Usage,
-    bundle: &KeyBundle,
     token: &TokenConfig,
 ) -> Object {
     let key_type = if usage.only_signs() { CKK_GENERIC_SECRET } else { CKK_AES };
@@ -260,9 +275,20 @@ fn secret_key(
         .set_bool(CKA_UNWRAP, usage.may("unwrapKey"))
         .set_bool(CKA_SIGN, usage.may("sign"))
         .set_bool(CKA_VERIFY, usage.may("verify"))
-        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, token));
-    if let Some(bits) = bundle.attributes.key_size {
-        attributes.set_ulong(CKA_VALUE_LEN, CK_ULONG::from(bits / 8));
+        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, Home::Service, token));
+    let size = match key.kind {
+        VaultKeyKind::Secret(size) => size,
+        VaultKeyKind::Rsa(_) | VaultKeyKind::Ec(..) => None,
+    };
+    match size {
+        Some(bits) => {
+            attributes.set_ulong(CKA_VALUE_LEN, CK_ULONG::from(bits / 8));
+        }
+        // The size is part of the names of the service's algorithms.
+        None if key_type == CKK_AES => {
+            attributes.set_mechanisms(CKA_ALLOWED_MECHANISMS, []);
+        }
+        None => {}
     }
     Object { attributes, material: Material::Vault(Arc::clone(key)), owner: None }
 }
@@ -274,15 +300,16 @@ fn name(attributes: &mut Attributes, identity: &Identity, part: &str) {
         .set(CKA_UNIQUE_ID, format!("{}#{part}", identity.unique));
 }
 
-/// What a token offers for keys of a type.
+/// What a token offers for keys of a type that are there.
 pub fn mechanisms_for(
     key_type: CK_KEY_TYPE,
+    home: Home,
     token: &TokenConfig,
 ) -> impl Iterator<Item = CK_MECHANISM_TYPE> {
     MECHANISMS
         .iter()
         .filter(move |row| row.key_type() == Some(key_type))
-        .filter(|row| row.uses & CKF_GENERATE_KEY_PAIR == 0)
-        .filter(|row| row.uses_on(token) != 0)
+        .filter(|row| (row.service | row.session) & (CKF_GENERATE_KEY_PAIR | CKF_GENERATE) == 0)
+        .filter(move |row| row.uses_with(home, token) != 0)
         .map(|row| row.kind)
 }

@@ -10,17 +10,19 @@ use crate::{
     config::Login,
     crypto::{Curve, PrivateKey, PublicKey, RsaInput},
     error::{Error, Result},
+    mechanism::Home,
     slot::Slot,
 };
 
 /// Usages of a private key.
-const PRIVATE_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_DECRYPT, CKA_UNWRAP];
+const PRIVATE_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_SIGN_RECOVER, CKA_DECRYPT, CKA_UNWRAP];
 /// Usages of a public key.
-const PUBLIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_VERIFY, CKA_ENCRYPT, CKA_WRAP];
+const PUBLIC_USAGES: &[CK_ATTRIBUTE_TYPE] =
+    &[CKA_VERIFY, CKA_VERIFY_RECOVER, CKA_ENCRYPT, CKA_WRAP];
 
 /// Where the key material comes from, for CKA_LOCAL and its kin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+pub(super) enum Source {
     /// Generated here with this mechanism.
     Generated(CK_MECHANISM_TYPE),
     /// Brought by the client.
@@ -59,7 +61,7 @@ pub fn public(
 ) -> Result<Object> {
     match &of.material {
         Material::Public(key) => public_object(key, template, Source::Brought, session, slot),
-        Material::Vault(_) | Material::Private(_) | Material::None => {
+        Material::Vault(_) | Material::Private(_) | Material::Secret(_) | Material::None => {
             Err(inconsistent(format!("'{}' is no public key", of.label())))
         }
     }
@@ -126,12 +128,12 @@ pub fn private_of(template: &Template) -> Result<PrivateKey> {
     }
 }
 
-fn key_type(template: &Template) -> Result<CK_KEY_TYPE> {
+pub(super) fn key_type(template: &Template) -> Result<CK_KEY_TYPE> {
     template.required(CKA_KEY_TYPE)?;
     Ok(template.ulong(CKA_KEY_TYPE).unwrap_or(CK_ULONG::MAX))
 }
 
-fn unsupported(key_type: CK_KEY_TYPE) -> Error {
+pub(super) fn unsupported(key_type: CK_KEY_TYPE) -> Error {
     Error::new(CKR_ATTRIBUTE_VALUE_INVALID, format!("CKA_KEY_TYPE {key_type:#x} is not supported"))
 }
 
@@ -182,8 +184,7 @@ fn private_object(
         .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)
         .set_bool(CKA_NEVER_EXTRACTABLE, generated && !extractable)
         .set_bool(CKA_ALWAYS_AUTHENTICATE, false)
-        .set_bool(CKA_WRAP_WITH_TRUSTED, false)
-        .set_bool(CKA_SIGN_RECOVER, false);
+        .set_bool(CKA_WRAP_WITH_TRUSTED, false);
     let able: &[_] = if public.is_rsa() { PRIVATE_USAGES } else { &[CKA_SIGN] };
     allow(&mut attributes, template, PRIVATE_USAGES, able);
     if extractable && !sensitive {
@@ -194,6 +195,17 @@ fn private_object(
 
 /// What both halves have in common.
 fn common(key: &PublicKey, template: &Template, source: Source, slot: &Slot) -> Attributes {
+    let mut attributes = any_class(template, source);
+    attributes.set(CKA_SUBJECT, template.bytes(CKA_SUBJECT).unwrap_or_default());
+    project::public_part(&mut attributes, key, Home::Session, &slot.token);
+    if let Some(allowed) = template.bytes(CKA_ALLOWED_MECHANISMS) {
+        attributes.set(CKA_ALLOWED_MECHANISMS, allowed);
+    }
+    attributes
+}
+
+/// What session keys of every class have.
+pub(super) fn any_class(template: &Template, source: Source) -> Attributes {
     let mut attributes = Attributes::default();
     let given = |kind| template.bytes(kind).unwrap_or_default();
     attributes
@@ -212,18 +224,13 @@ fn common(key: &PublicKey, template: &Template, source: Source, slot: &Slot) -> 
         )
         .set(CKA_LABEL, given(CKA_LABEL))
         .set(CKA_ID, given(CKA_ID))
-        .set(CKA_SUBJECT, given(CKA_SUBJECT))
         .set(CKA_START_DATE, given(CKA_START_DATE))
         .set(CKA_END_DATE, given(CKA_END_DATE));
-    project::public_part(&mut attributes, key, &slot.token);
-    if let Some(allowed) = template.bytes(CKA_ALLOWED_MECHANISMS) {
-        attributes.set(CKA_ALLOWED_MECHANISMS, allowed);
-    }
     attributes
 }
 
 /// Sets usages as the template has them, within what a key of this type can do.
-fn allow(
+pub(super) fn allow(
     attributes: &mut Attributes,
     template: &Template,
     all: &[CK_ATTRIBUTE_TYPE],

@@ -9,7 +9,7 @@ pub const TAG: &str = "akv-p11";
 /// What the tag's value may hold at most (characters).
 const MAX_VALUE: usize = 256;
 
-/// The contents of the tag. Written as `l=LABEL;i=HEX;r=HEX`, in that order, absent parts left
+/// The contents of the tag. Written as `l=LABEL;i=HEX;s=BITS;r=HEX`, in that order, absent parts left
 /// out; in a label every byte but letters, digits and `-._~ ` is `%XX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
@@ -17,6 +17,9 @@ pub struct Tag {
     pub label: Option<String>,
     /// CKA_ID, when it is not the computed one. Belongs to the name's current version.
     pub id: Option<Vec<u8>>,
+    /// Bits of an AES key. It belongs to the version that was made with the tag; another version of
+    /// the name has tags of its own.
+    pub size: Option<u32>,
     /// Random mark of the request that made this version, 8 bytes.
     pub request: Option<Vec<u8>>,
 }
@@ -29,6 +32,7 @@ impl Tag {
             match key {
                 "l" => tag.label = decode(text),
                 "i" => tag.id = hex::decode(text).filter(|id| !id.is_empty()),
+                "s" => tag.size = text.parse().ok().filter(|size| matches!(size, 128 | 192 | 256)),
                 "r" => tag.request = hex::decode(text),
                 _ => {}
             }
@@ -41,6 +45,7 @@ impl Tag {
         let parts = [
             self.label.as_deref().map(|label| format!("l={}", encode(label))),
             self.id.as_deref().map(|id| format!("i={}", hex::encode(id))),
+            self.size.map(|size| format!("s={size}")),
             self.request.as_deref().map(|request| format!("r={}", hex::encode(request))),
         ];
         let value = parts.into_iter().flatten().collect::<Vec<_>>().join(";");
@@ -82,9 +87,14 @@ mod tests {
     fn a_tag_comes_back_as_it_was_written() {
         for tag in [
             Tag::default(),
-            Tag { label: Some("Web server; prod=1 %".into()), id: None, request: None },
-            Tag { label: Some("Schlüssel ☂".into()), id: Some(vec![0, 255]), request: None },
-            Tag { label: None, id: Some(b"rsa1".to_vec()), request: Some(vec![7; 8]) },
+            Tag { label: Some("Web server; prod=1 %".into()), id: None, ..Tag::default() },
+            Tag { label: Some("Schlüssel ☂".into()), id: Some(vec![0, 255]), ..Tag::default() },
+            Tag {
+                label: None,
+                id: Some(b"rsa1".to_vec()),
+                size: Some(192),
+                request: Some(vec![7; 8]),
+            },
         ] {
             assert_eq!(Tag::parse(&tag.to_value().unwrap()), tag);
         }
@@ -92,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_left_out() {
-        assert_eq!(Tag::parse("l=a%4;i=0;i=zz;x=1;nothing"), Tag::default());
+        assert_eq!(Tag::parse("l=a%4;i=0;i=zz;x=1;s=64;s=;nothing"), Tag::default());
         assert_eq!(Tag::parse("i=;l=%C3"), Tag::default());
     }
 

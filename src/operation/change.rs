@@ -160,11 +160,13 @@ pub fn copy(
                 import::private_key(slot, key, &import::template_of_copy(object, template)?)
             }
             Material::Public(_) => import::beside_private(slot, object),
-            Material::Vault(_) | Material::None => Err(inconsistent(format!(
-                "'{}' of class {:#x} cannot be copied onto the token",
-                object.label(),
-                object.class()
-            ))),
+            Material::Vault(_) | Material::Secret(_) | Material::None => {
+                Err(inconsistent(format!(
+                    "'{}' of class {:#x} cannot be copied onto the token",
+                    object.label(),
+                    object.class()
+                )))
+            }
         };
     }
     let mut copy = object.clone();
@@ -185,7 +187,7 @@ pub fn copy(
         }
         copy.attributes.set(kind, value);
     }
-    if matches!(copy.material, Material::Private(_))
+    if matches!(copy.material, Material::Private(_) | Material::Secret(_))
         && (copy.attributes.is(CKA_SENSITIVE) || !copy.attributes.is(CKA_EXTRACTABLE))
     {
         copy.attributes.withdraw_secrets();

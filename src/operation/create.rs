@@ -11,7 +11,7 @@ use crate::{
     hex,
     object::{
         certificate::{Certificate, Given},
-        session_key,
+        session_key, session_secret,
         store::Origin,
         template::{Template, inconsistent},
     },
@@ -35,6 +35,9 @@ pub fn create(
         }
         (CKO_PRIVATE_KEY, false) => {
             Ok(slot.store.add(session_key::brought_private(template, session, slot)?))
+        }
+        (CKO_SECRET_KEY, false) => {
+            Ok(slot.store.add(session_secret::brought(template, session, slot)?))
         }
         (CKO_PUBLIC_KEY, true) => {
             import::beside_private(slot, &session_key::brought_public(template, session, slot)?)

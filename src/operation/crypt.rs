@@ -1,223 +1,245 @@
-//! C_Encrypt… with public keys, here; C_Decrypt… where the private key is.
+//! C_Encrypt… and C_Decrypt…: with public keys and session keys here, with keys of the service
+//! there.
+
+mod here;
+mod rsa;
+mod service;
 
 use std::sync::Arc;
 
-use akv_wire::EncryptionAlgorithm;
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use super::{
     Size,
-    gather::Gather,
     key::{self, DECRYPT, ENCRYPT},
 };
 use crate::{
     abi::arg::Parameter,
-    crypto::{Hash, PrivateKey, PublicKey},
+    crypto::symmetric::{BLOCK, Direction, KeyWrap, Mode, wrapped_len},
     error::{Error, Result},
-    mechanism::{
-        Mechanism, Scheme,
-        parameter::{self, Oaep},
-    },
-    object::{Material, Object, VaultKey},
+    mechanism::{Mechanism, Scheme, parameter},
+    object::{Material, Object},
     slot::Slot,
-    vault::{Cipher, KeyRef},
 };
 
-/// The padding of an RSA encryption.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Padding {
-    /// RSAES-PKCS1-v1_5.
-    Pkcs1,
-    /// RSAES-OAEP.
-    Oaep(Oaep),
+pub use service::{GCM_IV, GCM_TAG, algorithm, check_gcm, open};
+
+/// Longest input of AES key wrap: far above any key.
+const MAX_WRAPPED: usize = 65_536;
+
+/// An encryption or decryption in the making. It was refused by [`Crypting::new`] or it can be
+/// carried out, unless the data itself cannot be.
+#[derive(Debug)]
+pub enum Crypting {
+    /// RSA with a public key.
+    RsaEncrypting(rsa::Encrypting),
+    /// RSA with a private key.
+    RsaDecrypting(rsa::Decrypting),
+    /// AES with a session key.
+    Here(here::Ciphering),
+    /// AES key wrap with a session key.
+    Wrapping(here::Wrapping),
+    /// AES-CBC with a key of the service.
+    Chaining(service::Chaining),
+    /// AES-GCM decryption with a key of the service.
+    Opening(service::Opening),
 }
 
-impl Padding {
-    fn new(mechanism: &Mechanism, parameter: &Parameter<'_>) -> Result<Padding> {
-        match mechanism.scheme {
-            Scheme::Pkcs1(None) => Ok(Padding::Pkcs1),
-            Scheme::Oaep => Ok(Padding::Oaep(Oaep::parse(parameter)?)),
-            _ => Err(Error::new(
-                CKR_MECHANISM_INVALID,
-                format!("{} does not encrypt", mechanism.name),
-            )),
+impl Crypting {
+    /// Checks mechanism, parameter and key.
+    ///
+    /// # Errors
+    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID, CKR_KEY_SIZE_RANGE.
+    pub fn new(
+        slot: &Slot,
+        direction: Direction,
+        kind: CK_MECHANISM_TYPE,
+        parameter: &Parameter<'_>,
+        object: &Arc<Object>,
+    ) -> Result<Crypting> {
+        let need = match direction {
+            Direction::Encrypt => ENCRYPT,
+            Direction::Decrypt => DECRYPT,
+        };
+        let mechanism = key::check(slot, kind, object, need)?;
+        parameter::none(mechanism, parameter)?;
+        match (mechanism.scheme, direction) {
+            (Scheme::Aes(mode), _) => {
+                let mode = parameter::aes(mode, parameter)?;
+                Crypting::aes(slot, direction, mode, mechanism, object)
+            }
+            (Scheme::AesWrap(method), _) => match &object.material {
+                Material::Secret(key) => {
+                    let wrapping = here::Wrapping::new(direction, method, key, MAX_WRAPPED);
+                    Ok(Crypting::Wrapping(wrapping))
+                }
+                _ => Err(wrong_key(mechanism, object)),
+            },
+            (_, Direction::Encrypt) => {
+                rsa::Encrypting::new(mechanism, parameter, object).map(Crypting::RsaEncrypting)
+            }
+            (_, Direction::Decrypt) => {
+                rsa::Decrypting::new(mechanism, parameter, object).map(Crypting::RsaDecrypting)
+            }
         }
     }
 
-    /// Bytes of plaintext that fit a modulus of so many bytes.
-    fn most(&self, modulus: usize) -> Result<usize> {
-        let overhead = match self {
-            Padding::Pkcs1 => 11,
-            Padding::Oaep(oaep) => 2 * oaep.hash.len() + 2,
-        };
-        modulus.checked_sub(overhead).ok_or_else(|| {
-            Error::new(CKR_KEY_SIZE_RANGE, format!("a key of {modulus} bytes for {self:?}"))
-        })
+    fn aes(
+        slot: &Slot,
+        direction: Direction,
+        mode: Mode,
+        mechanism: &Mechanism,
+        object: &Object,
+    ) -> Result<Crypting> {
+        match (&object.material, &mode) {
+            (Material::Secret(key), _) => {
+                here::Ciphering::new(direction, mode, key).map(Crypting::Here)
+            }
+            (Material::Vault(key), Mode::Cbc { iv } | Mode::CbcPad { iv }) => {
+                let padded = matches!(mode, Mode::CbcPad { .. });
+                service::Chaining::new(slot, direction, padded, *iv, key).map(Crypting::Chaining)
+            }
+            (Material::Vault(key), Mode::Gcm { iv, aad, tag_len }) => {
+                service::Opening::new(slot, key, iv, aad, *tag_len).map(Crypting::Opening)
+            }
+            _ => Err(wrong_key(mechanism, object)),
+        }
+    }
+
+    /// Bytes of everything that is still to come when `more` bytes of input are the last ones.
+    ///
+    /// # Errors
+    /// CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_LEN_RANGE for a length that cannot be.
+    pub fn size(&self, more: usize) -> Result<Size> {
+        match self {
+            Crypting::RsaEncrypting(rsa) => Ok(rsa.size()),
+            Crypting::RsaDecrypting(rsa) => Ok(rsa.size()),
+            Crypting::Here(ciphering) => ciphering.size(more),
+            Crypting::Wrapping(wrapping) => wrapping.size(more),
+            Crypting::Chaining(chaining) => chaining.size(more),
+            Crypting::Opening(opening) => opening.size(more),
+        }
+    }
+
+    /// Exactly how many bytes [`Crypting::feed`] gives out for `more` bytes.
+    pub fn update_size(&self, more: usize) -> usize {
+        match self {
+            Crypting::Here(ciphering) => ciphering.update_size(more),
+            Crypting::Chaining(chaining) => chaining.update_size(more),
+            // These give their output at the end, all at once.
+            Crypting::RsaEncrypting(_)
+            | Crypting::RsaDecrypting(_)
+            | Crypting::Wrapping(_)
+            | Crypting::Opening(_) => 0,
+        }
+    }
+
+    /// Takes the next bytes; gives out what is ready.
+    ///
+    /// # Errors
+    /// CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_LEN_RANGE; docs/errors.md.
+    pub fn feed(&mut self, slot: &Slot, part: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let nothing = |()| Zeroizing::default();
+        match self {
+            Crypting::RsaEncrypting(rsa) => rsa.feed(part).map(nothing),
+            Crypting::RsaDecrypting(rsa) => rsa.feed(part).map(nothing),
+            Crypting::Here(ciphering) => ciphering.feed(part),
+            Crypting::Wrapping(wrapping) => wrapping.feed(part).map(nothing),
+            Crypting::Chaining(chaining) => chaining.feed(slot, part),
+            Crypting::Opening(opening) => opening.feed(part).map(nothing),
+        }
+    }
+
+    /// The rest, after all parts came by [`Crypting::feed`].
+    ///
+    /// # Errors
+    /// CKR_ENCRYPTED_DATA_INVALID for whatever is wrong with a ciphertext; CKR_DATA_LEN_RANGE,
+    /// CKR_ENCRYPTED_DATA_LEN_RANGE; docs/errors.md.
+    pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+        match self {
+            Crypting::RsaEncrypting(rsa) => rsa.finish(),
+            Crypting::RsaDecrypting(rsa) => rsa.finish(slot),
+            Crypting::Here(ciphering) => ciphering.finish(),
+            Crypting::Wrapping(wrapping) => wrapping.finish(),
+            Crypting::Chaining(chaining) => chaining.finish(slot, &[]),
+            Crypting::Opening(opening) => opening.finish(slot),
+        }
+    }
+
+    /// All of `data` at once.
+    ///
+    /// # Errors
+    /// As [`Crypting::feed`] and [`Crypting::finish`].
+    pub fn once(mut self, slot: &Slot, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        if let Crypting::Chaining(chaining) = self {
+            return chaining.finish(slot, data);
+        }
+        let first = self.feed(slot, data)?;
+        let rest = self.finish(slot)?;
+        Ok(joined(first, rest))
     }
 }
 
-fn modulus_of(key: &PublicKey, object: &Object) -> Result<usize> {
-    key.modulus_len().ok_or_else(|| {
-        Error::new(CKR_KEY_TYPE_INCONSISTENT, format!("'{}' is no RSA key", object.label()))
+/// Both parts, without leaving a copy behind.
+fn joined(first: Zeroizing<Vec<u8>>, rest: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    match (first.is_empty(), rest.is_empty()) {
+        (true, _) => rest,
+        (_, true) => first,
+        _ => Zeroizing::new([first.as_slice(), rest.as_slice()].concat()),
+    }
+}
+
+/// Bytes that `length` bytes of input make in the end.
+fn output(direction: Direction, mode: &Mode, length: usize) -> Result<Size> {
+    let whole = length.is_multiple_of(BLOCK);
+    match (direction, mode) {
+        (_, Mode::Ctr { .. }) => Ok(Size::Exact(length)),
+        (_, Mode::Ecb | Mode::Cbc { .. }) if whole => Ok(Size::Exact(length)),
+        (Direction::Encrypt, Mode::CbcPad { .. }) => Ok(Size::Exact((length / BLOCK + 1) * BLOCK)),
+        (Direction::Decrypt, Mode::CbcPad { .. }) if whole && length > 0 => {
+            Ok(Size::AtMost(length))
+        }
+        (Direction::Encrypt, Mode::Gcm { tag_len, .. }) => Ok(Size::Exact(length + tag_len)),
+        (Direction::Decrypt, Mode::Gcm { tag_len, .. }) if length >= *tag_len => {
+            Ok(Size::Exact(length - tag_len))
+        }
+        (_, Mode::Gcm { tag_len, .. }) => Err(Error::new(
+            CKR_ENCRYPTED_DATA_LEN_RANGE,
+            format!("{length} bytes of ciphertext are shorter than their tag of {tag_len}"),
+        )),
+        _ => Err(Error::new(
+            length_range(direction),
+            format!("{length} bytes where whole blocks of {BLOCK} are due"),
+        )),
+    }
+}
+
+/// Bytes that AES key wrap makes of `length` bytes.
+fn wrapped(direction: Direction, method: KeyWrap, length: usize) -> Result<Size> {
+    let size = match direction {
+        Direction::Encrypt => wrapped_len(method, length).map(Size::Exact),
+        Direction::Decrypt if length >= BLOCK && length.is_multiple_of(8) => {
+            Some(Size::AtMost(length - 8))
+        }
+        Direction::Decrypt => None,
+    };
+    size.ok_or_else(|| {
+        Error::new(length_range(direction), format!("{length} bytes for AES key wrap"))
     })
 }
 
-/// An encryption in the making.
-#[derive(Clone, Debug)]
-pub struct Encrypting {
-    key: PublicKey,
-    padding: Padding,
-    data: Gather,
-    size: usize,
-}
-
-impl Encrypting {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID, CKR_KEY_SIZE_RANGE.
-    pub fn new(
-        slot: &Slot,
-        kind: CK_MECHANISM_TYPE,
-        parameter: &Parameter<'_>,
-        object: &Arc<Object>,
-    ) -> Result<Encrypting> {
-        let mechanism = key::check(slot, kind, object, ENCRYPT)?;
-        parameter::none(mechanism, parameter)?;
-        let padding = Padding::new(mechanism, parameter)?;
-        let Material::Public(key) = &object.material else {
-            return Err(Error::new(
-                CKR_KEY_TYPE_INCONSISTENT,
-                format!("{} with '{}', which is no public key", mechanism.name, object.label()),
-            ));
-        };
-        let size = modulus_of(key, object)?;
-        let data = Gather::raw(padding.most(size)?);
-        Ok(Encrypting { key: key.clone(), padding, data, size })
-    }
-
-    /// Bytes of the ciphertext.
-    pub fn size(&self) -> Size {
-        Size::Exact(self.size)
-    }
-
-    /// Takes the next bytes of the plaintext.
-    ///
-    /// # Errors
-    /// CKR_DATA_LEN_RANGE.
-    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
-        self.data.feed(part)
-    }
-
-    /// Encrypts.
-    ///
-    /// # Errors
-    /// CKR_DATA_LEN_RANGE; CKR_RANDOM_NO_RNG.
-    pub fn finish(self) -> Result<Zeroizing<Vec<u8>>> {
-        let (_, data) = self.data.finish();
-        let ciphertext = match &self.padding {
-            Padding::Pkcs1 => self.key.encrypt_pkcs1(&data),
-            Padding::Oaep(oaep) => self.key.encrypt_oaep(oaep.hash, oaep.mgf, &oaep.label, &data),
-        }?;
-        Ok(ciphertext.into())
+/// The error for a length that cannot be.
+pub(super) fn length_range(direction: Direction) -> CK_RV {
+    match direction {
+        Direction::Encrypt => CKR_DATA_LEN_RANGE,
+        Direction::Decrypt => CKR_ENCRYPTED_DATA_LEN_RANGE,
     }
 }
 
-/// A decryption in the making.
-#[derive(Clone, Debug)]
-pub struct Decrypting {
-    key: Decrypter,
-    padding: Padding,
-    data: Gather,
-    size: usize,
-}
-
-#[derive(Clone, Debug)]
-enum Decrypter {
-    Vault(Arc<VaultKey>),
-    Here(PrivateKey),
-}
-
-impl Decrypting {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID, CKR_KEY_SIZE_RANGE.
-    pub fn new(
-        slot: &Slot,
-        kind: CK_MECHANISM_TYPE,
-        parameter: &Parameter<'_>,
-        object: &Arc<Object>,
-    ) -> Result<Decrypting> {
-        let mechanism = key::check(slot, kind, object, DECRYPT)?;
-        parameter::none(mechanism, parameter)?;
-        let mut padding = Padding::new(mechanism, parameter)?;
-        let wrong = || {
-            Error::new(
-                CKR_KEY_TYPE_INCONSISTENT,
-                format!("{} with key '{}'", mechanism.name, object.label()),
-            )
-        };
-        let (key, public) = match &object.material {
-            Material::Vault(key) => {
-                if let Padding::Oaep(oaep) = padding {
-                    padding = Padding::Oaep(oaep.for_service()?);
-                }
-                let public = key.public().cloned().ok_or_else(wrong)?;
-                (Decrypter::Vault(Arc::clone(key)), public)
-            }
-            Material::Private(key) => (Decrypter::Here(key.clone()), key.public()),
-            Material::Public(_) | Material::None => return Err(wrong()),
-        };
-        let size = modulus_of(&public, object)?;
-        padding.most(size)?;
-        Ok(Decrypting { key, padding, data: Gather::raw(size), size })
-    }
-
-    /// A bound of the plaintext's length: the modulus's, as clients allocate it.
-    pub fn size(&self) -> Size {
-        Size::AtMost(self.size)
-    }
-
-    /// Takes the next bytes of the ciphertext.
-    ///
-    /// # Errors
-    /// CKR_ENCRYPTED_DATA_LEN_RANGE.
-    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
-        self.data
-            .feed(part)
-            .map_err(|error| Error::new(CKR_ENCRYPTED_DATA_LEN_RANGE, error.sentence().to_owned()))
-    }
-
-    /// Decrypts: one request for a key of the service. Every ciphertext that does not decrypt
-    /// fails alike (no padding oracle).
-    ///
-    /// # Errors
-    /// CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_INVALID; docs/errors.md.
-    pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
-        let (_, data) = self.data.finish();
-        if data.len() != self.size {
-            return Err(Error::new(
-                CKR_ENCRYPTED_DATA_LEN_RANGE,
-                format!("{} bytes of ciphertext, not {}", data.len(), self.size),
-            ));
-        }
-        match (&self.key, &self.padding) {
-            (Decrypter::Here(key), Padding::Pkcs1) => key.decrypt_pkcs1(&data),
-            (Decrypter::Here(key), Padding::Oaep(oaep)) => {
-                key.decrypt_oaep(oaep.hash, oaep.mgf, &oaep.label, &data)
-            }
-            (Decrypter::Vault(key), padding) => {
-                let algorithm = match padding {
-                    Padding::Pkcs1 => EncryptionAlgorithm::Rsa15,
-                    Padding::Oaep(oaep) if oaep.hash == Hash::Sha1 => EncryptionAlgorithm::RsaOaep,
-                    Padding::Oaep(_) => EncryptionAlgorithm::RsaOaep256,
-                };
-                let input = Cipher { value: &data, ..Cipher::default() };
-                let key = KeyRef::version(&key.name, &key.version);
-                slot.note(slot.vault.decrypt(key, algorithm, &input))
-            }
-        }
-    }
+fn wrong_key(mechanism: &Mechanism, object: &Object) -> Error {
+    Error::new(
+        CKR_KEY_TYPE_INCONSISTENT,
+        format!("{} with key '{}'", mechanism.name, object.label()),
+    )
 }

@@ -2,7 +2,7 @@
 //! can: a label asks for that key only, keys named in the configuration need no list permission,
 //! and only an open search lists.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{borrow::Cow, collections::VecDeque, time::Instant};
 
 use akv_wire::{KeyBundle, KeyItem};
 use cryptoki_sys::*;
@@ -306,7 +306,8 @@ pub fn show(
         .and_then(|bundle| bundle.key.name_and_version())
         .map(|(_, version)| version.to_owned())
         .or_else(|| earlier.as_ref().and_then(|found| found.pinned.clone()));
-    let meant = by_certificate.as_ref().unwrap_or(bundle);
+    let meant = sized(slot, by_certificate.as_ref().unwrap_or(bundle));
+    let meant = meant.as_ref();
     let mut objects = match project::objects(meant, &slot.token, Standing::Meant) {
         Ok(objects) => objects,
         Err(error) => {
@@ -320,6 +321,7 @@ pub fn show(
     let mut versions = vec![version(meant)];
     if slot.token.versions == Versions::Enabled {
         for other in other_versions(slot, name, &versions, deadline)? {
+            let other = sized(slot, &other);
             match project::objects(&other, &slot.token, Standing::Other) {
                 // The same material in several versions is shown once, as the meant one.
                 Ok(more) if more.iter().all(|new| !objects.iter().any(|o| new.is_twin(o))) => {
@@ -339,6 +341,35 @@ pub fn show(
         ..Finding::default()
     };
     Ok(slot.store.put_name(name, finding, objects))
+}
+
+/// The bundle with the size of its AES key, which the service tells from api-version 2025-07-01 on
+/// only: asked for once per version. Without it the key is shown, but not used.
+fn sized<'b>(slot: &Slot, bundle: &'b KeyBundle) -> Cow<'b, KeyBundle> {
+    let Some((name, version)) = bundle.key.name_and_version() else { return Cow::Borrowed(bundle) };
+    if !project::lacks_size(bundle) {
+        return Cow::Borrowed(bundle);
+    }
+    let unique = vec![(CKA_UNIQUE_ID, format!("{name}/{version}#sec").into_bytes())];
+    let earlier = slot.store.find(&unique, |_| true).first().map(|h| slot.store.object(*h));
+    let size = match earlier {
+        Some(Ok(object)) => object.attributes.ulong(CKA_VALUE_LEN).map(|bytes| 8 * bytes as u32),
+        _ => match slot.vault.key_with_size(KeyRef::version(name, version)) {
+            Ok(asked) => asked.and_then(|asked| asked.attributes.key_size),
+            Err(error) => {
+                log::info!("the size of key '{name}' cannot be asked for: {error}");
+                None
+            }
+        },
+    };
+    if size.is_none() {
+        log::info!(
+            "key '{name}' is shown without its AES mechanisms: the service does not tell its size"
+        );
+    }
+    let mut bundle = bundle.clone();
+    bundle.attributes.key_size = size;
+    Cow::Owned(bundle)
 }
 
 /// The version of a name whose public key is in a configured certificate, if that is not the one

@@ -5,7 +5,7 @@ use cryptoki_sys::CKR_DATA_LEN_RANGE;
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{Hash, Hasher},
+    crypto::{Hash, Hasher, symmetric::Hmac},
     error::{Error, Result},
 };
 
@@ -14,6 +14,8 @@ use crate::{
 pub enum Gather {
     /// Hashed here; its length does not matter.
     Hash(Hash, Hasher),
+    /// Taken into an HMAC with a session key.
+    Mac(Hmac),
     /// Kept as it is.
     Raw {
         /// So far.
@@ -41,6 +43,7 @@ impl Gather {
     pub fn feed(&mut self, part: &[u8]) -> Result<()> {
         match self {
             Gather::Hash(_, hasher) => hasher.update(part),
+            Gather::Mac(hmac) => hmac.update(part),
             Gather::Raw { data, most } => {
                 if part.len() > most.saturating_sub(data.len()) {
                     return Err(Error::new(
@@ -57,10 +60,19 @@ impl Gather {
         Ok(())
     }
 
-    /// The hash in the mechanism's name, and the digest or the data.
+    /// Bytes kept so far.
+    pub fn len(&self) -> usize {
+        match self {
+            Gather::Hash(..) | Gather::Mac(_) => 0,
+            Gather::Raw { data, .. } => data.len(),
+        }
+    }
+
+    /// The hash in the mechanism's name, and the digest, the HMAC or the data.
     pub fn finish(self) -> (Option<Hash>, Zeroizing<Vec<u8>>) {
         match self {
             Gather::Hash(hash, hasher) => (Some(hash), Zeroizing::new(hasher.finish())),
+            Gather::Mac(hmac) => (None, Zeroizing::new(hmac.finish())),
             Gather::Raw { data, .. } => (None, data),
         }
     }

@@ -6,7 +6,7 @@ use cryptoki_sys::*;
 
 use crate::{
     error::{Error, Result},
-    mechanism::Mechanism,
+    mechanism::{Home, Mechanism},
     object::{Object, attribute::name_of},
     slot::Slot,
 };
@@ -35,6 +35,19 @@ pub const ENCRYPT: Need =
 pub const DECRYPT: Need =
     Need { flag: CKF_DECRYPT, usage: CKA_DECRYPT, classes: &[CKO_PRIVATE_KEY, CKO_SECRET_KEY] };
 
+/// C_SignRecoverInit.
+pub const SIGN_RECOVER: Need =
+    Need { flag: CKF_SIGN_RECOVER, usage: CKA_SIGN_RECOVER, classes: &[CKO_PRIVATE_KEY] };
+/// C_VerifyRecoverInit.
+pub const VERIFY_RECOVER: Need =
+    Need { flag: CKF_VERIFY_RECOVER, usage: CKA_VERIFY_RECOVER, classes: &[CKO_PUBLIC_KEY] };
+/// C_MessageEncryptInit.
+pub const MESSAGE_ENCRYPT: Need =
+    Need { flag: CKF_MESSAGE_ENCRYPT, usage: CKA_ENCRYPT, classes: &[CKO_SECRET_KEY] };
+/// C_MessageDecryptInit.
+pub const MESSAGE_DECRYPT: Need =
+    Need { flag: CKF_MESSAGE_DECRYPT, usage: CKA_DECRYPT, classes: &[CKO_SECRET_KEY] };
+
 /// The mechanism's row, if this token, this key and this use go together.
 ///
 /// # Errors
@@ -45,12 +58,20 @@ pub fn check(
     key: &Arc<Object>,
     need: Need,
 ) -> Result<&'static Mechanism> {
-    let (mechanism, uses) = slot.mechanism(kind)?;
+    let (mechanism, _) = slot.mechanism(kind)?;
     let refuse = |rv, sentence: String| Err(Error::new(rv, sentence));
-    if uses & need.flag == 0 {
+    let home = if key.owner.is_none() { Home::Service } else { Home::Session };
+    if mechanism.uses_with(home, &slot.token) & need.flag == 0 {
+        let whose = match home {
+            Home::Service => "keys of the service",
+            Home::Session => "session keys",
+        };
         return refuse(
             CKR_MECHANISM_INVALID,
-            format!("token '{}' does not offer {} for this", slot.token.label, mechanism.name),
+            format!(
+                "token '{}' does not offer {} for this with {whose}",
+                slot.token.label, mechanism.name
+            ),
         );
     }
     if mechanism.key_type() != key.key_type() || !need.classes.contains(&key.class()) {

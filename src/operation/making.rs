@@ -87,11 +87,19 @@ impl<'a> Making<'a> {
         let tag = Tag {
             label: label.filter(|label| *label != name).map(str::to_owned),
             id: id.map(<[u8]>::to_vec),
+            size: None,
             request: Some(random::<MARK>()?.to_vec()),
         };
         let making = Making { slot, name, tag, deadline: slot.vault.find_deadline() };
         making.tags()?;
         Ok(making)
+    }
+
+    /// The same with the size of a secret key in its tag: the service does not tell it before
+    /// api-version 2025-07-01.
+    #[must_use]
+    pub fn sized(self, bits: u32) -> Making<'a> {
+        Making { tag: Tag { size: Some(bits), ..self.tag }, ..self }
     }
 
     /// The key's name at the service.

@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 
 use super::{
     gather::Gather,
-    key::{self, SIGN},
+    key::{self, Need, SIGN, SIGN_RECOVER},
 };
 use crate::{
     abi::arg::Parameter,
-    crypto::{Curve, Hash, PrivateKey, PublicKey, digest_info, ecdsa_input},
+    crypto::{Curve, Hash, PrivateKey, PublicKey, digest_info, ecdsa_input, symmetric::Hmac},
     error::{Error, Result},
     mechanism::{
         Mechanism, Scheme,
@@ -35,6 +35,10 @@ pub enum Padding {
     Pss(Pss),
     /// ECDSA.
     Ecdsa,
+    /// None: CKM_RSA_X_509.
+    Raw,
+    /// None: an HMAC with this hash, cut to so many bytes.
+    Mac(Hash, usize),
 }
 
 /// A signature in the making. It was refused by [`Signing::new`] or it can be carried out, unless
@@ -51,6 +55,8 @@ pub struct Signing {
 enum Signer {
     Vault(Arc<VaultKey>),
     Here(PrivateKey),
+    /// A session secret key: it is in the HMAC that takes the data.
+    Mac,
 }
 
 impl Signing {
@@ -64,24 +70,51 @@ impl Signing {
         parameter: &Parameter<'_>,
         object: &Arc<Object>,
     ) -> Result<Signing> {
-        let mechanism = key::check(slot, kind, object, SIGN)?;
+        Signing::with(slot, kind, parameter, object, SIGN)
+    }
+
+    /// The same for C_SignRecoverInit.
+    ///
+    /// # Errors
+    /// As [`Signing::new`].
+    pub fn recoverable(
+        slot: &Slot,
+        kind: CK_MECHANISM_TYPE,
+        parameter: &Parameter<'_>,
+        object: &Arc<Object>,
+    ) -> Result<Signing> {
+        Signing::with(slot, kind, parameter, object, SIGN_RECOVER)
+    }
+
+    fn with(
+        slot: &Slot,
+        kind: CK_MECHANISM_TYPE,
+        parameter: &Parameter<'_>,
+        object: &Arc<Object>,
+        need: Need,
+    ) -> Result<Signing> {
+        let mechanism = key::check(slot, kind, object, need)?;
         parameter::none(mechanism, parameter)?;
-        let (signer, public) = match &object.material {
+        let padding = Padding::new(mechanism, parameter)?;
+        let (key, public) = match &object.material {
             Material::Vault(key) => (Signer::Vault(Arc::clone(key)), key.public().cloned()),
             Material::Private(key) => (Signer::Here(key.clone()), Some(key.public())),
-            Material::Public(_) | Material::None => (Signer::none(object)?, None),
+            Material::Secret(_) => (Signer::Mac, None),
+            Material::Public(_) | Material::None => return Err(wrong_key(mechanism, object)),
         };
-        let public = public.ok_or_else(|| wrong_key(mechanism, object))?;
-        let padding = Padding::new(mechanism, parameter)?;
-        if let (Padding::Pss(pss), Signer::Vault(_)) = (padding, &signer) {
+        if let (Padding::Pss(pss), Signer::Vault(_)) = (padding, &key) {
             pss.for_service()?;
         }
-        Ok(Signing {
-            data: padding.gather(mechanism, &public)?,
-            size: public.signature_len(),
-            key: signer,
-            padding,
-        })
+        if let Padding::Mac(hash, size) = padding {
+            let data = match &object.material {
+                Material::Secret(secret) => Gather::Mac(Hmac::new(hash, secret.bytes())?),
+                _ => Gather::raw(slot.token.max_aes_payload),
+            };
+            return Ok(Signing { key, padding, data, size });
+        }
+        let public = public.ok_or_else(|| wrong_key(mechanism, object))?;
+        let data = padding.gather(mechanism, &public)?;
+        Ok(Signing { data, size: public.signature_len(), key, padding })
     }
 
     /// Bytes of the signature.
@@ -103,33 +136,31 @@ impl Signing {
     /// CKR_DATA_INVALID, CKR_DATA_LEN_RANGE for data that cannot be signed; docs/errors.md.
     pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
         let input = self.padding.input(self.data)?;
-        let signature = match &self.key {
+        let mut signature = match &self.key {
+            Signer::Mac => input.to_vec(),
             Signer::Here(key) => match self.padding {
-                Padding::Pkcs1 => key.sign_pkcs1(&input),
-                Padding::Pss(Pss { hash, mgf, salt }) => key.sign_pss(hash, mgf, salt, &input),
-                Padding::Ecdsa => key.sign_ecdsa(&input),
-            }?,
+                Padding::Pkcs1 => key.sign_pkcs1(&input)?,
+                Padding::Pss(Pss { hash, mgf, salt }) => key.sign_pss(hash, mgf, salt, &input)?,
+                Padding::Ecdsa => key.sign_ecdsa(&input)?,
+                Padding::Raw | Padding::Mac(..) => key.raw(&input)?.to_vec(),
+            },
             Signer::Vault(key) => {
                 let (algorithm, input) = for_service(slot, key, self.padding, &input)?;
                 let key = KeyRef::version(&key.name, &key.version);
                 slot.note(slot.vault.sign(key, algorithm, &input))?
             }
         };
+        if let Padding::Mac(hash, size) = self.padding
+            && signature.len() == hash.len()
+        {
+            signature.truncate(size);
+        }
         if signature.len() == self.size {
             return Ok(Zeroizing::new(signature));
         }
         Err(Error::new(
             CKR_DEVICE_ERROR,
             format!("the service sent a signature of {} bytes, not {}", signature.len(), self.size),
-        ))
-    }
-}
-
-impl Signer {
-    fn none(object: &Object) -> Result<Signer> {
-        Err(Error::new(
-            CKR_KEY_TYPE_INCONSISTENT,
-            format!("object '{}' cannot sign", object.label()),
         ))
     }
 }
@@ -144,7 +175,11 @@ impl Padding {
             Scheme::Pkcs1(_) => Padding::Pkcs1,
             Scheme::Pss(hash) => Padding::Pss(Pss::parse(parameter, hash)?),
             Scheme::Ecdsa(_) => Padding::Ecdsa,
-            Scheme::Digest(_) | Scheme::Oaep | Scheme::GenerateRsa | Scheme::GenerateEc => {
+            Scheme::RawRsa => Padding::Raw,
+            Scheme::Hmac(hash, general) => {
+                Padding::Mac(hash, parameter::mac_len(hash, general, parameter)?)
+            }
+            _ => {
                 let sentence = format!("{} does not sign", mechanism.name);
                 return Err(Error::new(CKR_MECHANISM_INVALID, sentence));
             }
@@ -171,6 +206,7 @@ impl Padding {
             (_, Padding::Pkcs1) => Gather::raw(bytes.saturating_sub(11)),
             (_, Padding::Pss(pss)) => Gather::raw(pss.hash.len()),
             (_, Padding::Ecdsa) => Gather::raw(MAX_ECDSA_INPUT),
+            (_, Padding::Raw | Padding::Mac(..)) => Gather::raw(bytes),
         })
     }
 
@@ -192,13 +228,14 @@ impl Padding {
 }
 
 /// The service's algorithm and what it is given.
-fn for_service(
+pub(super) fn for_service(
     slot: &Slot,
     key: &VaultKey,
     padding: Padding,
     input: &[u8],
 ) -> Result<(SignatureAlgorithm, Zeroizing<Vec<u8>>)> {
     let given = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
+    let none = |what| Error::new(CKR_MECHANISM_INVALID, format!("the service has no {what}"));
     match padding {
         Padding::Pkcs1 => {
             let info = digest_info::parse(input).filter(|info| info.canonical);
@@ -228,6 +265,14 @@ fn for_service(
             Hash::Sha512 => Ok((SignatureAlgorithm::Ps512, given(input))),
             _ => Ok((SignatureAlgorithm::Ps256, given(input))),
         },
+        Padding::Mac(hash, _) => match hash {
+            Hash::Sha256 => Ok((SignatureAlgorithm::Hs256, given(input))),
+            Hash::Sha384 => Ok((SignatureAlgorithm::Hs384, given(input))),
+            Hash::Sha512 => Ok((SignatureAlgorithm::Hs512, given(input))),
+            _ => Err(none("HMAC with another hash than SHA-256, SHA-384 and SHA-512")),
+        },
+        // Init has said so.
+        Padding::Raw => Err(none("bare RSA operation")),
         Padding::Ecdsa => {
             let curve = key.public().and_then(PublicKey::curve).ok_or_else(|| {
                 Error::new(CKR_KEY_TYPE_INCONSISTENT, format!("'{}' is no EC key", key.name))
@@ -243,7 +288,7 @@ fn for_service(
     }
 }
 
-fn wrong_key(mechanism: &Mechanism, object: &Object) -> Error {
+pub(super) fn wrong_key(mechanism: &Mechanism, object: &Object) -> Error {
     Error::new(
         CKR_KEY_TYPE_INCONSISTENT,
         format!("{} with key '{}'", mechanism.name, object.label()),

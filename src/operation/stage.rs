@@ -81,7 +81,18 @@ impl<T> Stage<T> {
                 *self = Stage::Active(make()?);
                 Ok(())
             }
-            _ => Err(Error::new(CKR_OPERATION_ACTIVE, "an operation of this kind is active")),
+            _ => self.idle(),
+        }
+    }
+
+    /// Refuses to begin while an operation is active, as [`Stage::begin`] does.
+    ///
+    /// # Errors
+    /// CKR_OPERATION_ACTIVE.
+    pub fn idle(&self) -> Result<()> {
+        match self.is_active() {
+            true => Err(Error::new(CKR_OPERATION_ACTIVE, "an operation of this kind is active")),
+            false => Ok(()),
         }
     }
 

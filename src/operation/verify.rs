@@ -1,29 +1,43 @@
-//! C_Verify…: always here, never a request.
+//! C_Verify…: here, without a request, but for an HMAC with a key of the service.
 
 use std::sync::Arc;
 
 use cryptoki_sys::*;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::{
+    Size,
     gather::Gather,
-    key::{self, VERIFY},
-    sign::Padding,
+    key::{self, VERIFY, VERIFY_RECOVER},
+    sign::{Padding, for_service, wrong_key},
 };
 use crate::{
     abi::arg::Parameter,
-    crypto::PublicKey,
+    crypto::{PublicKey, symmetric::Hmac},
     error::{Error, Result},
     mechanism::parameter::{self, Pss},
-    object::{Material, Object},
+    object::{Material, Object, VaultKey},
     slot::Slot,
+    vault::KeyRef,
 };
 
 /// A verification in the making.
 #[derive(Clone, Debug)]
 pub struct Verifying {
-    key: PublicKey,
+    key: Verifier,
     padding: Padding,
     data: Gather,
+}
+
+#[derive(Clone, Debug)]
+enum Verifier {
+    /// A public key: verified here.
+    Public(PublicKey),
+    /// A session secret key: it is in the HMAC that takes the data.
+    Mac,
+    /// A secret key of the service, which verifies its own HMAC.
+    Vault(Arc<VaultKey>),
 }
 
 impl Verifying {
@@ -39,14 +53,20 @@ impl Verifying {
     ) -> Result<Verifying> {
         let mechanism = key::check(slot, kind, object, VERIFY)?;
         parameter::none(mechanism, parameter)?;
-        let Material::Public(key) = &object.material else {
-            return Err(Error::new(
-                CKR_KEY_TYPE_INCONSISTENT,
-                format!("{} with '{}', which is no public key", mechanism.name, object.label()),
-            ));
-        };
         let padding = Padding::new(mechanism, parameter)?;
-        Ok(Verifying { data: padding.gather(mechanism, key)?, key: key.clone(), padding })
+        let (key, data) = match (&object.material, padding) {
+            (Material::Public(key), _) => {
+                (Verifier::Public(key.clone()), padding.gather(mechanism, key)?)
+            }
+            (Material::Secret(key), Padding::Mac(hash, _)) => {
+                (Verifier::Mac, Gather::Mac(Hmac::new(hash, key.bytes())?))
+            }
+            (Material::Vault(key), Padding::Mac(..)) => {
+                (Verifier::Vault(Arc::clone(key)), Gather::raw(slot.token.max_aes_payload))
+            }
+            _ => return Err(wrong_key(mechanism, object)),
+        };
+        Ok(Verifying { key, padding, data })
     }
 
     /// Takes the next bytes of the data.
@@ -57,18 +77,116 @@ impl Verifying {
         self.data.feed(part)
     }
 
-    /// Verifies.
+    /// Verifies: without a request, but for an HMAC with a key of the service.
     ///
     /// # Errors
-    /// CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE, CKR_DATA_LEN_RANGE.
-    pub fn finish(self, signature: &[u8]) -> Result<()> {
+    /// CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE, CKR_DATA_LEN_RANGE; docs/errors.md.
+    pub fn finish(self, slot: &Slot, signature: &[u8]) -> Result<()> {
         let input = self.padding.input(self.data)?;
-        match self.padding {
-            Padding::Pkcs1 => self.key.verify_pkcs1(&input, signature),
-            Padding::Pss(Pss { hash, mgf, salt }) => {
-                self.key.verify_pss(hash, mgf, salt, &input, signature)
-            }
-            Padding::Ecdsa => self.key.verify_ecdsa(&input, signature),
+        if let Padding::Mac(_, size) = self.padding
+            && signature.len() != size
+        {
+            return Err(Error::new(
+                CKR_SIGNATURE_LEN_RANGE,
+                format!("an HMAC of {} bytes, not {size}", signature.len()),
+            ));
         }
+        let is_good = match (&self.key, self.padding) {
+            (Verifier::Public(key), Padding::Pkcs1) => return key.verify_pkcs1(&input, signature),
+            (Verifier::Public(key), Padding::Pss(Pss { hash, mgf, salt })) => {
+                return key.verify_pss(hash, mgf, salt, &input, signature);
+            }
+            (Verifier::Public(key), Padding::Ecdsa) => {
+                return key.verify_ecdsa(&input, signature);
+            }
+            (Verifier::Public(key), Padding::Raw | Padding::Mac(..)) => {
+                verify_raw(key, &input, signature)?
+            }
+            (Verifier::Mac, _) => {
+                input.get(..signature.len()).is_some_and(|mac| mac.ct_eq(signature).into())
+            }
+            (Verifier::Vault(key), padding) => {
+                let (algorithm, message) = for_service(slot, key, padding, &input)?;
+                let key = KeyRef::version(&key.name, &key.version);
+                slot.note(slot.vault.verify(key, algorithm, &message, signature))?
+            }
+        };
+        match is_good {
+            true => Ok(()),
+            false => Err(Error::new(CKR_SIGNATURE_INVALID, "the signature is of other data")),
+        }
+    }
+}
+
+/// CKM_RSA_X_509: whether the block under the signature is the data, padded with zeros.
+fn verify_raw(key: &PublicKey, data: &[u8], signature: &[u8]) -> Result<bool> {
+    let length = key.signature_len();
+    if signature.len() != length {
+        return Err(Error::new(
+            CKR_SIGNATURE_LEN_RANGE,
+            format!("a signature of {} bytes, not {length}", signature.len()),
+        ));
+    }
+    let block = key
+        .raw(signature)
+        .map_err(|error| Error::new(CKR_SIGNATURE_INVALID, error.sentence().to_owned()))?;
+    let (zeros, rest) = block.split_at(length.saturating_sub(data.len()));
+    Ok(zeros.iter().all(|byte| *byte == 0) && rest == data)
+}
+
+/// C_VerifyRecover in the making.
+#[derive(Clone, Debug)]
+pub struct Recovering {
+    key: PublicKey,
+    padding: Padding,
+}
+
+impl Recovering {
+    /// Checks mechanism, parameter and key.
+    ///
+    /// # Errors
+    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID.
+    pub fn new(
+        slot: &Slot,
+        kind: CK_MECHANISM_TYPE,
+        parameter: &Parameter<'_>,
+        object: &Arc<Object>,
+    ) -> Result<Recovering> {
+        let mechanism = key::check(slot, kind, object, VERIFY_RECOVER)?;
+        parameter::none(mechanism, parameter)?;
+        let padding = Padding::new(mechanism, parameter)?;
+        match &object.material {
+            Material::Public(key) => Ok(Recovering { key: key.clone(), padding }),
+            _ => Err(wrong_key(mechanism, object)),
+        }
+    }
+
+    /// A bound of what is recovered: the modulus's length, of CKM_RSA_X_509 exactly.
+    pub fn size(&self) -> Size {
+        match self.padding {
+            Padding::Raw => Size::Exact(self.key.signature_len()),
+            _ => Size::AtMost(self.key.signature_len().saturating_sub(11)),
+        }
+    }
+
+    /// What the signature was made over.
+    ///
+    /// # Errors
+    /// CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE.
+    pub fn run(self, signature: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let length = self.key.signature_len();
+        if signature.len() != length {
+            return Err(Error::new(
+                CKR_SIGNATURE_LEN_RANGE,
+                format!("a signature of {} bytes, not {length}", signature.len()),
+            ));
+        }
+        let recovered = match self.padding {
+            Padding::Raw => self.key.raw(signature),
+            _ => self.key.recover_pkcs1(signature),
+        };
+        recovered
+            .map(Zeroizing::new)
+            .map_err(|error| Error::new(CKR_SIGNATURE_INVALID, error.sentence().to_owned()))
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use akv_wire::ApiVersion;
 use bytes::Bytes;
 use cryptoki_sys::{CKR_ARGUMENTS_BAD, CKR_DEVICE_ERROR, CKR_GENERAL_ERROR};
 use reqwest::{
@@ -33,6 +34,8 @@ pub(super) struct Call<'a> {
     body: Option<Bytes>,
     /// A page of a listing instead of its beginning.
     page: Option<Url>,
+    /// Another api-version than the configured one.
+    version: Option<ApiVersion>,
 }
 
 impl<'a> Call<'a> {
@@ -57,7 +60,11 @@ impl<'a> Call<'a> {
 
     /// An operation on the service as a whole.
     pub fn bare(operation: Operation) -> Self {
-        Call { operation, key: None, action: None, body: None, page: None }
+        Call { operation, key: None, action: None, body: None, page: None, version: None }
+    }
+
+    pub fn in_version(self, version: ApiVersion) -> Self {
+        Call { version: Some(version), ..self }
     }
 
     pub fn with_action(self, action: &'static str) -> Self {
@@ -326,8 +333,9 @@ impl Vault {
                 path.clear().extend(segments.into_iter().flatten());
             }
         }
+        let version = call.version.map_or(self.api_version.as_str(), |version| version.as_str());
         if !url.query_pairs().any(|(name, _)| name == "api-version") {
-            url.query_pairs_mut().append_pair("api-version", &self.api_version);
+            url.query_pairs_mut().append_pair("api-version", version);
         }
         url
     }

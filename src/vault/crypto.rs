@@ -1,8 +1,8 @@
 //! Operations with a key: what goes in and what comes out.
 
 use akv_wire::{
-    Base64Url, EncryptionAlgorithm, KeyOperationParameters, KeyOperationResult, RandomBytes,
-    RandomParameters, SignatureAlgorithm,
+    Base64Url, EncryptionAlgorithm, KeyOperationParameters, KeyOperationResult,
+    KeyVerifyParameters, KeyVerifyResult, RandomBytes, RandomParameters, SignatureAlgorithm,
 };
 use cryptoki_sys::CKR_ARGUMENTS_BAD;
 use zeroize::Zeroizing;
@@ -51,6 +51,27 @@ impl Vault {
         let input = Cipher { value: digest, ..Cipher::default() };
         let result = self.operate(Operation::Sign, "sign", key, algorithm.as_str(), &input)?;
         Ok(result.value.into_bytes())
+    }
+
+    /// Verifies an HMAC of `message`. (Signatures of key pairs are verified here, without asking.)
+    ///
+    /// # Errors
+    /// `docs/errors.md`; that the HMAC is another one is no error.
+    pub fn verify(
+        &self,
+        key: KeyRef<'_>,
+        algorithm: SignatureAlgorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool> {
+        let parameters = KeyVerifyParameters {
+            alg: algorithm.as_str().to_owned(),
+            digest: Base64Url::new(message),
+            value: Base64Url::new(signature),
+        };
+        let call = Call::new(Operation::Verify, key)?.with_action("verify");
+        let result: KeyVerifyResult = self.json(call.with_json(&parameters)?)?;
+        Ok(result.value)
     }
 
     /// Encrypts.

@@ -19,9 +19,9 @@ use std::{
 };
 
 use akv_wire::{
-    BackupResult, Base64Url, CertificateBundle, DeletedKeyBundle, KeyBundle, KeyCreateParameters,
-    KeyImportParameters, KeyReleaseParameters, KeyReleaseResult, KeyRestoreParameters,
-    KeyUpdateParameters, RotationPolicy,
+    ApiVersion, BackupResult, Base64Url, CertificateBundle, DeletedKeyBundle, KeyBundle,
+    KeyCreateParameters, KeyImportParameters, KeyReleaseParameters, KeyReleaseResult,
+    KeyRestoreParameters, KeyUpdateParameters, RotationPolicy,
 };
 use reqwest::Url;
 
@@ -165,6 +165,20 @@ impl Vault {
     /// CKR_OBJECT_HANDLE_INVALID where there is no such key ([`is_not_found`]); `docs/errors.md`.
     pub fn key(&self, key: KeyRef<'_>) -> Result<KeyBundle> {
         self.json(Call::new(Operation::GetKey, key)?)
+    }
+
+    /// The same with api-version 2025-07-01, the first that tells the size of an AES key. None
+    /// where the service does not know that version.
+    ///
+    /// # Errors
+    /// As [`Vault::key`].
+    pub fn key_with_size(&self, key: KeyRef<'_>) -> Result<Option<KeyBundle>> {
+        let call = Call::new(Operation::GetKey, key)?.in_version(ApiVersion::V2025_07_01);
+        match self.json(call) {
+            Ok(bundle) => Ok(Some(bundle)),
+            Err(error) if error.remote().is_some_and(|remote| remote.status == 400) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a key. The request is never sent twice, unless it certainly was not carried out.

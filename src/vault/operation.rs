@@ -15,6 +15,8 @@ pub enum Operation {
     ListKeyVersions,
     /// POST `/keys/{name}/{version}/sign`
     Sign,
+    /// POST `/keys/{name}/{version}/verify`
+    Verify,
     /// POST `/keys/{name}/{version}/encrypt`
     Encrypt,
     /// POST `/keys/{name}/{version}/decrypt`
@@ -97,6 +99,8 @@ rows! {
     ListKeys "list keys" GET "keys" true "keys/read" "list" "keys/read/action";
     ListKeyVersions "list versions of key" GET "keys" true "keys/read" "list" "keys/read/action";
     Sign "sign with key" POST "keys" true "keys/sign/action" "sign" "keys/sign/action";
+    Verify "verify with key" POST "keys" true
+        "keys/verify/action" "verify" "keys/verify/action";
     Encrypt "encrypt with key" POST "keys" true
         "keys/encrypt/action" "encrypt" "keys/encrypt/action";
     Decrypt "decrypt with key" POST "keys" true

@@ -11,11 +11,15 @@ fn each_mistake_has_its_sentence() {
     let in_token = [
         (
             "labell = \"x\"",
-            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload"#,
+            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
         ),
         (
             "label = 5",
             r#"3: token 1: label needs a string, not an integer (example: "Web servers")"#,
+        ),
+        (
+            "mechanisms = [\"RSA_PKCS\", \"-aes\"]",
+            r#"3: token 1: mechanisms "-aes" names no mechanism of docs/mechanisms.md"#,
         ),
         ("label = \"\"", r#"3: token "": label "" is empty"#),
         (

@@ -1,0 +1,156 @@
+//! Objects of secret keys that live in this process: AES keys and generic secrets.
+
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use super::{
+    Material, Object, project,
+    session_key::{Source, allow, any_class, key_type, unsupported},
+    template::{Template, inconsistent},
+};
+use crate::{
+    config::Login,
+    crypto::{self, symmetric::SecretKey},
+    error::{Error, Result},
+    mechanism::{Home, MAX_SECRET},
+    process,
+    slot::Slot,
+};
+
+/// Usages of a secret key.
+pub const USAGES: &[CK_ATTRIBUTE_TYPE] =
+    &[CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP];
+/// Usages of AES keys.
+const AES_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP];
+/// Usages of generic secrets.
+const GENERIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
+
+/// C_GenerateKey for the session: `key_type` is the mechanism's.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE without CKA_VALUE_LEN, CKR_KEY_SIZE_RANGE, CKR_TEMPLATE_INCONSISTENT.
+pub fn generated(
+    key_type: CK_KEY_TYPE,
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    template.fixed_ulong(CKA_KEY_TYPE, key_type)?;
+    template.without(&[CKA_VALUE, CKA_CHECK_VALUE])?;
+    let length = length_of(key_type, template)?;
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    crypto::random(&mut bytes)?;
+    let mechanism = match key_type {
+        CKK_AES => CKM_AES_KEY_GEN,
+        _ => CKM_GENERIC_SECRET_KEY_GEN,
+    };
+    object(key_type, bytes, template, Source::Generated(mechanism), session, slot)
+}
+
+/// C_CreateObject for the session.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_TEMPLATE_INCONSISTENT.
+pub fn brought(template: &Template, session: CK_SESSION_HANDLE, slot: &Slot) -> Result<Object> {
+    let bytes = Zeroizing::new(template.required(CKA_VALUE)?.to_vec());
+    with_value(bytes, template, session, slot)
+}
+
+/// A key whose bytes came from outside: brought by the client, or unwrapped.
+///
+/// # Errors
+/// As [`brought`].
+pub fn with_value(
+    bytes: Zeroizing<Vec<u8>>,
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    let key_type = key_type(template)?;
+    if !matches!(key_type, CKK_AES | CKK_GENERIC_SECRET) {
+        return Err(unsupported(key_type));
+    }
+    template.fixed_ulong(CKA_VALUE_LEN, bytes.len() as CK_ULONG)?;
+    check_length(key_type, bytes.len() as CK_ULONG)
+        .map_err(|error| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, error.sentence().to_owned()))?;
+    object(key_type, bytes, template, Source::Brought, session, slot)
+}
+
+/// CKA_VALUE_LEN of a template that makes a key.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE, CKR_KEY_SIZE_RANGE.
+pub fn length_of(key_type: CK_KEY_TYPE, template: &Template) -> Result<usize> {
+    template.required(CKA_VALUE_LEN)?;
+    check_length(key_type, template.ulong(CKA_VALUE_LEN).unwrap_or_default())
+}
+
+fn check_length(key_type: CK_KEY_TYPE, length: CK_ULONG) -> Result<usize> {
+    match (key_type, usize::try_from(length)) {
+        (CKK_AES, Ok(length @ (16 | 24 | 32))) => Ok(length),
+        (CKK_GENERIC_SECRET, Ok(length @ 1..=MAX_SECRET)) => Ok(length),
+        _ => Err(Error::new(
+            CKR_KEY_SIZE_RANGE,
+            format!(
+                "a secret key of {length} bytes: AES has 16, 24 or 32, a generic secret 1 to \
+                 {MAX_SECRET}"
+            ),
+        )),
+    }
+}
+
+fn object(
+    key_type: CK_KEY_TYPE,
+    bytes: Zeroizing<Vec<u8>>,
+    template: &Template,
+    source: Source,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    template.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
+    template.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
+    process::leave_out_of_core_dumps(&bytes);
+    let key = SecretKey::new(bytes);
+    let check_value = match key_type {
+        CKK_AES => key.aes_check_value()?,
+        _ => key.generic_check_value(),
+    };
+    // An empty one asks for none (clause 4.10.2).
+    let given = template.bytes(CKA_CHECK_VALUE);
+    if given.is_some_and(|given| !given.is_empty() && given != check_value) {
+        return Err(inconsistent("CKA_CHECK_VALUE is not that of the key"));
+    }
+    let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(true);
+    let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(false);
+    let generated = source != Source::Brought;
+    let private = template.flag(CKA_PRIVATE).unwrap_or(slot.token.login != Login::None);
+    let mut attributes = any_class(template, source);
+    attributes
+        .set_ulong(CKA_CLASS, CKO_SECRET_KEY)
+        .set_ulong(CKA_KEY_TYPE, key_type)
+        .set_ulong(CKA_VALUE_LEN, key.bytes().len() as CK_ULONG)
+        .set_bool(CKA_PRIVATE, private)
+        .set_bool(CKA_SENSITIVE, sensitive)
+        .set_bool(CKA_EXTRACTABLE, extractable)
+        .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)
+        .set_bool(CKA_NEVER_EXTRACTABLE, generated && !extractable)
+        .set_bool(CKA_WRAP_WITH_TRUSTED, false)
+        .set_bool(CKA_TRUSTED, false)
+        .set(
+            CKA_CHECK_VALUE,
+            if given.is_some_and(<[u8]>::is_empty) { vec![] } else { check_value },
+        );
+    match template.bytes(CKA_ALLOWED_MECHANISMS) {
+        Some(allowed) => attributes.set(CKA_ALLOWED_MECHANISMS, allowed),
+        None => {
+            let offered = project::mechanisms_for(key_type, Home::Session, &slot.token);
+            attributes.set_mechanisms(CKA_ALLOWED_MECHANISMS, offered)
+        }
+    };
+    let able = if key_type == CKK_AES { AES_USAGES } else { GENERIC_USAGES };
+    allow(&mut attributes, template, USAGES, able);
+    if extractable && !sensitive {
+        attributes.set(CKA_VALUE, key.bytes());
+    }
+    Ok(Object { attributes, material: Material::Secret(key), owner: Some(session) })
+}
