@@ -9,8 +9,8 @@ use std::{ffi::c_void, marker::PhantomData, ptr, slice};
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_BYTE, CK_MECHANISM, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_ULONG, CKR_ARGUMENTS_BAD,
-    CKR_BUFFER_TOO_SMALL, CKR_MECHANISM_PARAM_INVALID,
+    CK_OBJECT_HANDLE, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_ULONG, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_MECHANISM_PARAM_INVALID,
 };
 
 use crate::{
@@ -493,6 +493,15 @@ impl<'a> Parameter<'a> {
     pub fn pss(&self) -> Result<PssParameter> {
         let p: CK_RSA_PKCS_PSS_PARAMS = self.structure("CK_RSA_PKCS_PSS_PARAMS")?;
         Ok(PssParameter { hash: p.hashAlg, mgf: p.mgf, salt: p.sLen })
+    }
+
+    /// The parameter as the structure of CKM_RSA_AES_KEY_WRAP: the bits of the AES key, and the
+    /// parameter of OAEP.
+    pub fn rsa_aes(&self) -> Result<(CK_ULONG, Parameter<'a>)> {
+        let p: CK_RSA_AES_KEY_WRAP_PARAMS = self.structure("CK_RSA_AES_KEY_WRAP_PARAMS")?;
+        let length = size_of::<CK_RSA_PKCS_OAEP_PARAMS>() as CK_ULONG;
+        // SAFETY: the inner structure is part of the promised parameter.
+        Ok((p.ulAESKeyBits, unsafe { Parameter::promised(p.pOAEPParams.cast(), length) }))
     }
 
     /// The parameter as the structure of OAEP.

@@ -292,10 +292,10 @@ cryptoki! {
             public_key: Place<CK_OBJECT_HANDLE>, private_key: Place<CK_OBJECT_HANDLE>)
             => key::generate_pair;
         C_WrapKey(session: Session, mechanism: Mechanism, wrapping: CK_OBJECT_HANDLE,
-            key: CK_OBJECT_HANDLE, (wrapped, wrapped_len): Out);
+            key: CK_OBJECT_HANDLE, (wrapped, wrapped_len): Out) => key::wrap;
         C_UnwrapKey(session: Session, mechanism: Mechanism, unwrapping: CK_OBJECT_HANDLE,
             (wrapped, wrapped_len): In, (template, count): Template,
-            key: Place<CK_OBJECT_HANDLE>);
+            key: Place<CK_OBJECT_HANDLE>) => key::unwrap;
         C_DeriveKey(session: Session, mechanism: Mechanism, base: CK_OBJECT_HANDLE,
             (template, count): Template, key: Place<CK_OBJECT_HANDLE>);
         C_SeedRandom(session: Session, (seed, seed_len): In) => random::seed;

@@ -21,6 +21,8 @@ pub enum Scheme {
     Oaep,
     /// ECDSA over the caller's digest (None) or over the data with this hash.
     Ecdsa(Option<Hash>),
+    /// An AES key wraps the key with padding (RFC 5649), and RSAES-OAEP the AES key.
+    RsaAesWrap,
     /// RSA key pair generation.
     GenerateRsa,
     /// EC key pair generation.
@@ -43,6 +45,7 @@ pub struct Mechanism {
 }
 
 const SIGN: CK_FLAGS = CKF_SIGN | CKF_VERIFY;
+const WRAP: CK_FLAGS = CKF_WRAP | CKF_UNWRAP;
 const CRYPT: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
 /// Named curves over prime fields, points uncompressed.
 const CURVES: CK_FLAGS = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS;
@@ -63,7 +66,7 @@ macro_rules! mechanism {
     };
 }
 
-use Scheme::{Digest, Ecdsa, GenerateEc, GenerateRsa, Oaep, Pkcs1, Pss};
+use Scheme::{Digest, Ecdsa, GenerateEc, GenerateRsa, Oaep, Pkcs1, Pss, RsaAesWrap};
 
 /// Every mechanism, sorted by its number.
 #[rustfmt::skip]
@@ -92,6 +95,7 @@ pub static MECHANISMS: &[Mechanism] = &[
     mechanism!(CKM_ECDSA_SHA256, Ecdsa(Some(Hash::Sha256)), SIGN | CURVES, EC),
     mechanism!(CKM_ECDSA_SHA384, Ecdsa(Some(Hash::Sha384)), SIGN | CURVES, EC),
     mechanism!(CKM_ECDSA_SHA512, Ecdsa(Some(Hash::Sha512)), SIGN | CURVES, EC),
+    mechanism!(CKM_RSA_AES_KEY_WRAP, RsaAesWrap, WRAP, RSA),
 ];
 
 /// Rows are looked up by binary search, and one with a use has sizes that make sense.
@@ -115,7 +119,7 @@ impl Mechanism {
     pub fn key_type(&self) -> Option<CK_KEY_TYPE> {
         match self.scheme {
             Digest(_) => None,
-            Pkcs1(_) | Pss(_) | Oaep | GenerateRsa => Some(CKK_RSA),
+            Pkcs1(_) | Pss(_) | Oaep | RsaAesWrap | GenerateRsa => Some(CKK_RSA),
             Ecdsa(_) | GenerateEc => Some(CKK_EC),
         }
     }
@@ -161,6 +165,8 @@ mod tests {
         (CKF_ENCRYPT, "encrypt"),
         (CKF_DECRYPT, "decrypt"),
         (CKF_DIGEST, "digest"),
+        (CKF_WRAP, "wrap"),
+        (CKF_UNWRAP, "unwrap"),
         (CKF_GENERATE_KEY_PAIR, "generate key pair"),
     ];
 
@@ -179,6 +185,7 @@ mod tests {
             Pss(None) => "PS256, PS384, PS512",
             Oaep => "RSA-OAEP, RSA-OAEP-256",
             Ecdsa(_) => "ES256, ES256K, ES384, ES512, by the curve",
+            RsaAesWrap => "RSA-OAEP; BYOK import",
             GenerateRsa => "create RSA, RSA-HSM",
             GenerateEc => "create EC, EC-HSM",
         }

@@ -54,6 +54,8 @@ pub struct VaultKey {
     pub name: String,
     /// 32 hex digits.
     pub version: String,
+    /// Its identifier as the service wrote it: `https://{host}/keys/{name}/{version}`.
+    pub id: String,
     /// What kind of key it is.
     pub kind: VaultKeyKind,
 }

@@ -37,8 +37,12 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
     let (name, version) = jwk.name_and_version().ok_or_else(|| {
         Error::new(CKR_DEVICE_ERROR, format!("the service sent a key without identifier: {jwk:?}"))
     })?;
-    let key =
-        Arc::new(VaultKey { name: name.to_owned(), version: version.to_owned(), kind: kind(jwk)? });
+    let key = Arc::new(VaultKey {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        id: jwk.kid.clone().unwrap_or_default(),
+        kind: kind(jwk)?,
+    });
     let tag = bundle
         .tags
         .as_ref()

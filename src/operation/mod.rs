@@ -14,5 +14,6 @@ pub mod making;
 pub mod sign;
 pub mod stage;
 pub mod verify;
+pub mod wrap;
 
 pub use stage::{Answer, Room, Size, Stage};

@@ -144,7 +144,11 @@ impl Padding {
             Scheme::Pkcs1(_) => Padding::Pkcs1,
             Scheme::Pss(hash) => Padding::Pss(Pss::parse(parameter, hash)?),
             Scheme::Ecdsa(_) => Padding::Ecdsa,
-            Scheme::Digest(_) | Scheme::Oaep | Scheme::GenerateRsa | Scheme::GenerateEc => {
+            Scheme::Digest(_)
+            | Scheme::Oaep
+            | Scheme::RsaAesWrap
+            | Scheme::GenerateRsa
+            | Scheme::GenerateEc => {
                 let sentence = format!("{} does not sign", mechanism.name);
                 return Err(Error::new(CKR_MECHANISM_INVALID, sentence));
             }
