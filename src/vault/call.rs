@@ -24,6 +24,8 @@ use crate::{
 
 const AGENT: &str = concat!("akv-pkcs11/", env!("CARGO_PKG_VERSION"));
 const JSON: &str = "application/json";
+/// Where nobody can be connected to, a host waits for this many attempts and not for its deadline.
+const CONNECT_ATTEMPTS: u32 = 3;
 
 /// One operation on one object, as it will be sent.
 pub(super) struct Call<'a> {
@@ -191,7 +193,8 @@ impl Vault {
             }
             Err(failed) => {
                 let error = errors::from_net(call.operation, call.key, &failed);
-                if !failed.transient() || !(repeatable || failed.unsent()) {
+                let hopeless = failed.unsent() && attempt >= CONNECT_ATTEMPTS;
+                if !failed.transient() || hopeless || !(repeatable || failed.unsent()) {
                     return ControlFlow::Break(Err(error));
                 }
                 // A connection that died while idle is nobody's fault: the first repeat is at once.

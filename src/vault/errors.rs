@@ -155,11 +155,12 @@ const NO_ANSWER: &[(&str, CK_RV, &str, &str)] = &[
         "raise `max_connections`, or let fewer threads call at once",
     ),
     (
-        "Connect",
+        "UnknownHost",
         CKR_DEVICE_ERROR,
         "CKR_DEVICE_ERROR",
-        "check the endpoint's name, DNS, routes, firewall and `proxy`",
+        "check the endpoint's host name and this machine's DNS, or set `address`",
     ),
+    ("Connect", CKR_DEVICE_ERROR, "CKR_DEVICE_ERROR", "check DNS, routes, firewall and `proxy`"),
     (
         "Untrusted",
         CKR_DEVICE_ERROR,
@@ -283,14 +284,15 @@ impl Rule {
 fn no_answer_row(failed: &NetError) -> usize {
     match failed {
         NetError::Busy => 0,
-        NetError::Connect(_) => 1,
-        NetError::Untrusted(_) => 2,
-        NetError::Timeout => 3,
-        NetError::Lost(_) => 4,
-        NetError::TooLong => 5,
-        NetError::Resources(_) => 6,
-        NetError::ThreadEnding => 7,
-        NetError::InsideRuntime => 8,
+        NetError::UnknownHost(_) => 1,
+        NetError::Connect(_) => 2,
+        NetError::Untrusted(_) => 3,
+        NetError::Timeout => 4,
+        NetError::Lost(_) => 5,
+        NetError::TooLong => 6,
+        NetError::Resources(_) => 7,
+        NetError::ThreadEnding => 8,
+        NetError::InsideRuntime => 9,
     }
 }
 
