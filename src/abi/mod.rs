@@ -4,16 +4,14 @@
 #![allow(unsafe_code)]
 
 pub mod arg;
-mod decrypt;
 mod digest;
-mod encrypt;
+mod family;
 mod general;
 mod key;
 mod object;
 mod random;
 mod search;
 mod session;
-mod sign;
 mod slot;
 mod table;
 mod verify;

@@ -11,9 +11,11 @@ use std::os::raw::c_void;
 
 use cryptoki_sys::*;
 
-use super::{
-    arg, decrypt, digest, encrypt, general, key, object, random, search, session, sign, slot,
-    verify,
+use super::{arg, digest, family, general, key, object, random, search, session, slot, verify};
+use crate::operation::{
+    crypt::{Decrypting, Encrypting},
+    digest::Digesting,
+    sign::Signing,
 };
 
 /// The value of an argument, made from the C arguments of one call.
@@ -249,28 +251,28 @@ cryptoki! {
             => search::next;
         C_FindObjectsFinal(session: Session) => search::end;
         C_EncryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => encrypt::init;
+            => family::init::<Encrypting>;
         C_Encrypt(session: Session, (data, data_len): In, (out, out_len): Out)
-            => encrypt::one_shot;
+            => family::one_shot::<Encrypting>;
         C_EncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out)
-            => encrypt::update;
-        C_EncryptFinal(session: Session, (out, out_len): Out) => encrypt::last;
+            => family::stream::<Encrypting>;
+        C_EncryptFinal(session: Session, (out, out_len): Out) => family::last::<Encrypting>;
         C_DecryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => decrypt::init;
+            => family::init::<Decrypting>;
         C_Decrypt(session: Session, (data, data_len): In, (out, out_len): Out)
-            => decrypt::one_shot;
+            => family::one_shot::<Decrypting>;
         C_DecryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out)
-            => decrypt::update;
-        C_DecryptFinal(session: Session, (out, out_len): Out) => decrypt::last;
+            => family::stream::<Decrypting>;
+        C_DecryptFinal(session: Session, (out, out_len): Out) => family::last::<Decrypting>;
         C_DigestInit(session: Session, mechanism: Mechanism) => digest::init;
-        C_Digest(session: Session, (data, data_len): In, (out, out_len): Out) => digest::one_shot;
-        C_DigestUpdate(session: Session, (part, part_len): In) => digest::update;
+        C_Digest(session: Session, (data, data_len): In, (out, out_len): Out) => family::one_shot::<Digesting>;
+        C_DigestUpdate(session: Session, (part, part_len): In) => family::update::<Digesting>;
         C_DigestKey(session: Session, key: CK_OBJECT_HANDLE) => digest::key;
-        C_DigestFinal(session: Session, (out, out_len): Out) => digest::last;
-        C_SignInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE) => sign::init;
-        C_Sign(session: Session, (data, data_len): In, (out, out_len): Out) => sign::one_shot;
-        C_SignUpdate(session: Session, (part, part_len): In) => sign::update;
-        C_SignFinal(session: Session, (out, out_len): Out) => sign::last;
+        C_DigestFinal(session: Session, (out, out_len): Out) => family::last::<Digesting>;
+        C_SignInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE) => family::init::<Signing>;
+        C_Sign(session: Session, (data, data_len): In, (out, out_len): Out) => family::one_shot::<Signing>;
+        C_SignUpdate(session: Session, (part, part_len): In) => family::update::<Signing>;
+        C_SignFinal(session: Session, (out, out_len): Out) => family::last::<Signing>;
         C_SignRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
         C_SignRecover(session: Session, (data, data_len): In, (out, out_len): Out);
         C_VerifyInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)

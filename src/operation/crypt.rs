@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use super::{
-    Size,
+    Keyed, Operation, Size, Streaming,
     gather::Gather,
     key::{self, DECRYPT, ENCRYPT},
 };
@@ -20,6 +20,7 @@ use crate::{
         parameter::{self, Oaep},
     },
     object::{Material, Object, VaultKey},
+    session::{Family, Session},
     slot::Slot,
     vault::{Cipher, KeyRef},
 };
@@ -72,12 +73,8 @@ pub struct Encrypting {
     size: usize,
 }
 
-impl Encrypting {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID, CKR_KEY_SIZE_RANGE.
-    pub fn new(
+impl Keyed for Encrypting {
+    fn new(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
         parameter: &Parameter<'_>,
@@ -96,25 +93,24 @@ impl Encrypting {
         let data = Gather::raw(padding.most(size)?);
         Ok(Encrypting { key: key.clone(), padding, data, size })
     }
+}
 
-    /// Bytes of the ciphertext.
-    pub fn size(&self) -> Size {
-        Size::Exact(self.size)
+impl Streaming for Encrypting {}
+
+impl Operation for Encrypting {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.encrypt
     }
 
-    /// Takes the next bytes of the plaintext.
-    ///
-    /// # Errors
-    /// CKR_DATA_LEN_RANGE.
-    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
+    fn size(&self) -> Result<Size> {
+        Ok(Size::Exact(self.size))
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
         self.data.feed(part)
     }
 
-    /// Encrypts.
-    ///
-    /// # Errors
-    /// CKR_DATA_LEN_RANGE; CKR_RANDOM_NO_RNG.
-    pub fn finish(self) -> Result<Zeroizing<Vec<u8>>> {
+    fn finish(self, _: &Slot) -> Result<Zeroizing<Vec<u8>>> {
         let (_, data) = self.data.finish();
         let ciphertext = match &self.padding {
             Padding::Pkcs1 => self.key.encrypt_pkcs1(&data),
@@ -139,12 +135,8 @@ enum Decrypter {
     Here(PrivateKey),
 }
 
-impl Decrypting {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID, CKR_KEY_SIZE_RANGE.
-    pub fn new(
+impl Keyed for Decrypting {
+    fn new(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
         parameter: &Parameter<'_>,
@@ -174,28 +166,29 @@ impl Decrypting {
         padding.most(size)?;
         Ok(Decrypting { key, padding, data: Gather::raw(size), size })
     }
+}
 
-    /// A bound of the plaintext's length: the modulus's, as clients allocate it.
-    pub fn size(&self) -> Size {
-        Size::AtMost(self.size)
+impl Streaming for Decrypting {}
+
+impl Operation for Decrypting {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.decrypt
     }
 
-    /// Takes the next bytes of the ciphertext.
-    ///
-    /// # Errors
-    /// CKR_ENCRYPTED_DATA_LEN_RANGE.
-    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
+    /// A bound of the plaintext's length: the modulus's, as clients allocate it.
+    fn size(&self) -> Result<Size> {
+        Ok(Size::AtMost(self.size))
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
         self.data
             .feed(part)
             .map_err(|error| Error::new(CKR_ENCRYPTED_DATA_LEN_RANGE, error.sentence().to_owned()))
     }
 
-    /// Decrypts: one request for a key of the service. Every ciphertext that does not decrypt
-    /// fails alike (no padding oracle).
-    ///
-    /// # Errors
-    /// CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_INVALID; docs/errors.md.
-    pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+    /// One request for a key of the service. Every ciphertext that does not decrypt fails alike (no
+    /// padding oracle).
+    fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
         let (_, data) = self.data.finish();
         if data.len() != self.size {
             return Err(Error::new(

@@ -7,6 +7,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use super::{
+    Keyed, Operation, Size,
     gather::Gather,
     key::{self, SIGN},
 };
@@ -19,6 +20,7 @@ use crate::{
         parameter::{self, Pss},
     },
     object::{Material, Object, VaultKey},
+    session::{Family, Session},
     slot::Slot,
     vault::KeyRef,
 };
@@ -37,8 +39,8 @@ pub enum Padding {
     Ecdsa,
 }
 
-/// A signature in the making. It was refused by [`Signing::new`] or it can be carried out, unless
-/// the data itself cannot be signed.
+/// A signature in the making. It was refused by [`Keyed::new`] or it can be carried out, unless the
+/// data itself cannot be signed.
 #[derive(Clone, Debug)]
 pub struct Signing {
     key: Signer,
@@ -53,12 +55,8 @@ enum Signer {
     Here(PrivateKey),
 }
 
-impl Signing {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID.
-    pub fn new(
+impl Keyed for Signing {
+    fn new(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
         parameter: &Parameter<'_>,
@@ -83,25 +81,23 @@ impl Signing {
             padding,
         })
     }
+}
 
-    /// Bytes of the signature.
-    pub fn size(&self) -> usize {
-        self.size
+impl Operation for Signing {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.sign
     }
 
-    /// Takes the next bytes of the data.
-    ///
-    /// # Errors
-    /// CKR_DATA_LEN_RANGE.
-    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
+    fn size(&self) -> Result<Size> {
+        Ok(Size::Exact(self.size))
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
         self.data.feed(part)
     }
 
-    /// Makes the signature: one request for a key of the service, none for a session key.
-    ///
-    /// # Errors
-    /// CKR_DATA_INVALID, CKR_DATA_LEN_RANGE for data that cannot be signed; docs/errors.md.
-    pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+    /// One request for a key of the service, none for a session key.
+    fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
         let input = self.padding.input(self.data)?;
         let signature = match &self.key {
             Signer::Here(key) => match self.padding {
