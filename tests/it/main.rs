@@ -1,10 +1,12 @@
 //! The module as its users load it: the shared object, under the emulator's services, in real
 //! clients and in host programs of our own.
 
+mod abi;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;
+mod init;
 mod requests;
 mod service;
 mod signing;
