@@ -295,6 +295,28 @@ impl Vault {
         }
     }
 
+    /// Asks without a token, once, and gives back the `WWW-Authenticate` header of the service's
+    /// 401: proof that name, route, TLS and endpoint are right. Nothing is kept of it.
+    ///
+    /// # Errors
+    /// CKR_DEVICE_ERROR when no answer comes or it is no challenge; `docs/errors.md`.
+    pub fn challenge(&self) -> Result<String> {
+        let call = Call::bare(Operation::ListKeys);
+        let id = request_id()?;
+        let started = Instant::now();
+        let answer = self.net.send(&self.anonymous(&call, &id), self.deadline());
+        self.note(&call, &answer, started, 1, &id);
+        let answer = answer.map_err(|failed| errors::from_net(call.operation, None, &failed))?;
+        match answer.header("www-authenticate").filter(|_| answer.status == 401) {
+            Some(challenge) => Ok(challenge.to_owned()),
+            None if (200..300).contains(&answer.status) => {
+                let why = "no request for a token";
+                Err(errors::nonsense(call.operation, None, why))
+            }
+            None => Err(errors::from_response(call.operation, None, self.service, &answer)),
+        }
+    }
+
     fn anonymous(&self, call: &Call<'_>, id: &HeaderValue) -> Request {
         let row = call.operation.row();
         let mut request = Request::new(row.method.clone(), self.url(call));
