@@ -251,16 +251,20 @@ pub(super) fn from_net(operation: Operation, key: Option<KeyRef<'_>>, failed: &N
     }
 }
 
-/// The error of an answer that cannot be what it should be.
+/// The error of an answer that cannot be what it should be. What it was to tell is lost with it.
 pub(super) fn nonsense(operation: Operation, key: Option<KeyRef<'_>>, why: &str) -> Error {
-    Error::new(
+    let error = Error::new(
         CKR_DEVICE_ERROR,
         format!(
             "{}: the answer is {why}; check that the endpoint is a Key Vault or Managed HSM and \
              that nothing between rewrites answers",
             subject(operation, key)
         ),
-    )
+    );
+    match operation.row().repeatable {
+        true => error,
+        false => error.with_remote(Remote { code: ANSWER_LOST.into(), ..Remote::default() }),
+    }
 }
 
 /// "sign with key web/0123…", for messages.
