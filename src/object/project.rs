@@ -6,10 +6,7 @@ use std::sync::Arc;
 use akv_wire::{JsonWebKey, KeyBundle};
 use cryptoki_sys::*;
 
-use super::{
-    Attributes, Material, Object, VaultKey, VaultKeyKind, dates,
-    tag::{TAG, Tag},
-};
+use super::{Attributes, Material, Object, VaultKey, VaultKeyKind, dates, tag::Tag};
 use crate::{
     config::{Login, TokenConfig},
     crypto::{Curve, PublicKey},
@@ -43,12 +40,7 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
         id: jwk.kid.clone().unwrap_or_default(),
         kind: kind(jwk)?,
     });
-    let tag = bundle
-        .tags
-        .as_ref()
-        .and_then(|tags| tags.get(TAG))
-        .map(|value| Tag::parse(value))
-        .unwrap_or_default();
+    let tag = Tag::of(bundle.tags.as_ref());
     let identity = Identity::of(&key, &tag, standing);
     let usage = Usage::of(bundle);
     let common = common(bundle, token);
@@ -59,14 +51,6 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
         ],
         None => vec![secret_key(&common, &key, &identity, &usage, bundle, token)],
     })
-}
-
-/// The label a name has for PKCS#11 clients, from its listing row alone.
-pub fn label_in_listing<'a>(name: &'a str, tag_value: Option<&str>) -> std::borrow::Cow<'a, str> {
-    match tag_value.and_then(|value| Tag::parse(value).label) {
-        Some(label) => label.into(),
-        None => name.into(),
-    }
 }
 
 /// The computed identifier of a public key in a bundle; None for secret and unknown keys.

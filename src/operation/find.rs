@@ -13,9 +13,9 @@ use crate::{
     object::{
         certificate::Certificate,
         naming::{name_of_label, versioned},
-        project::{self, Standing, label_in_listing},
+        project::{self, Standing},
         store::{Found as Finding, Knowledge, Origin, Wanted},
-        tag::TAG,
+        tag::Tag,
     },
     slot::Slot,
     vault::{KeyRef, is_not_found},
@@ -194,8 +194,7 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
     };
     for item in &items {
         let Some((name, _)) = item.name_and_version() else { continue };
-        let tag = item.tags.as_ref().and_then(|tags| tags.get(TAG)).map(String::as_str);
-        if tag.is_some() && label_in_listing(name, tag) == plain {
+        if Tag::of(item.tags.as_ref()).label.as_deref() == Some(plain) {
             learn_name(slot, name)?;
         }
     }
