@@ -2,6 +2,7 @@
 //! clients and in host programs of our own.
 
 mod abi;
+mod calls;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
