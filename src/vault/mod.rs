@@ -5,6 +5,7 @@
 //! says into an [`Error`] by one table (`docs/errors.md`). Nothing here knows PKCS#11's objects,
 //! and nothing above knows JSON.
 
+mod attempt;
 pub mod backoff;
 mod call;
 mod crypto;
