@@ -5,6 +5,7 @@ pub mod attribute;
 pub mod certificate;
 pub mod dates;
 pub mod naming;
+pub mod profile;
 pub mod project;
 pub mod session_key;
 pub mod store;
