@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::config::{Config, ServiceKind};
+use crate::config::{ClientConfig, Config, ServiceKind};
 use crate::counters::Counters;
 use crate::dialect::uuid;
 use crate::principal::Principal;
@@ -30,8 +30,7 @@ pub const PUBLIC_HOST: &str = "login.microsoftonline.com";
 
 /// An application that may ask for tokens.
 struct Client {
-    id: String,
-    secret: String,
+    grants: Arc<ClientConfig>,
     object_id: String,
 }
 
@@ -81,11 +80,18 @@ impl Entra {
         counters: Arc<Counters>,
     ) -> Result<Self, ErrorStack> {
         let key = PKey::from_rsa(Rsa::generate(2048)?)?;
-        let client =
-            Client { id: config.client_id.clone(), secret: secret.to_owned(), object_id: uuid() };
+        let mighty = ClientConfig {
+            id: config.client_id.clone(),
+            secret: secret.to_owned(),
+            ..ClientConfig::default()
+        };
+        let clients = std::iter::once(mighty)
+            .chain(config.client.iter().cloned())
+            .map(|grants| Client { grants: Arc::new(grants), object_id: uuid() })
+            .collect();
         Ok(Self {
             tenant: config.tenant.clone(),
-            clients: vec![client],
+            clients,
             lifetime: config.token_lifetime,
             key,
             key_id: uuid().replace('-', ""),
@@ -133,7 +139,9 @@ impl Entra {
         if now >= claims.exp || now < claims.nbf {
             return Err(TokenFault::Expired);
         }
-        Ok(Principal::everything(&claims.appid, &claims.oid, &issuer))
+        let client = self.clients.iter().find(|client| client.grants.id == claims.appid);
+        let client = client.ok_or(TokenFault::Invalid)?;
+        Ok(Principal::new(&client.object_id, &issuer, Arc::clone(&client.grants)))
     }
 
     /// Answers a request to the authority.
@@ -193,7 +201,7 @@ impl Entra {
                 ),
             });
         }
-        let client = self.clients.iter().find(|client| client.id == field("client_id"));
+        let client = self.clients.iter().find(|client| client.grants.id == field("client_id"));
         let client = client.ok_or_else(|| OAuthError {
             status: 400,
             error: "unauthorized_client",
@@ -205,7 +213,7 @@ impl Entra {
             ),
         })?;
         let given = field("client_secret").as_bytes();
-        let expected = client.secret.as_bytes();
+        let expected = client.grants.secret.as_bytes();
         if given.len() != expected.len() || !openssl::memcmp::eq(given, expected) {
             return Err(OAuthError {
                 status: 401,
@@ -215,7 +223,7 @@ impl Entra {
                     "Invalid client secret provided. Ensure the secret being sent in the request \
                      is the client secret value, not the client secret ID, for a secret added to \
                      app '{}'.",
-                    client.id
+                    client.grants.id
                 ),
             });
         }
@@ -227,7 +235,7 @@ impl Entra {
             iat: now,
             nbf: now - 300,
             exp: now + self.lifetime,
-            appid: client.id.clone(),
+            appid: client.grants.id.clone(),
             oid: client.object_id.clone(),
             tid: self.tenant.clone(),
             ver: "1.0".to_owned(),

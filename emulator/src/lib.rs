@@ -34,6 +34,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{Config, ServiceKind};
@@ -149,6 +150,7 @@ impl Emulator {
             async move { control.answer(&call) }
         }));
 
+        let subscription = backup_key()?;
         let (mut services, mut planting) = (Vec::new(), Vec::new());
         let asked = config.vault.iter().map(|one| (one, ServiceKind::Vault));
         let asked = asked.chain(config.hsm.iter().map(|one| (one, ServiceKind::ManagedHsm)));
@@ -160,6 +162,10 @@ impl Emulator {
                 Arc::clone(&clock),
                 Arc::clone(&counters),
                 Arc::clone(&entra),
+                match kind {
+                    ServiceKind::Vault => Arc::clone(&subscription),
+                    ServiceKind::ManagedHsm => backup_key()?,
+                },
             ));
             for seed in options.seeds.iter().cloned() {
                 let service = Arc::clone(&service);
@@ -240,6 +246,11 @@ impl Ready {
         }
         variables
     }
+}
+
+fn backup_key() -> Result<Arc<Zeroizing<Vec<u8>>>, String> {
+    let key = crypto::random(32).map_err(|error| format!("random bytes: {error}"))?;
+    Ok(Arc::new(Zeroizing::new(key)))
 }
 
 fn address(listener: &tokio::net::TcpListener) -> Result<std::net::SocketAddr, String> {

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HOST;
 use hyper::server::conn::http1;
@@ -21,6 +21,8 @@ use crate::service::{Call, Reply};
 
 /// Largest body that is read.
 const MAX_BODY: usize = 2 * 1024 * 1024;
+/// A body that goes on beyond this ends the connection.
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -103,11 +105,7 @@ async fn read(request: hyper::Request<Incoming>) -> Option<Call> {
         Some(host) => host.to_str().ok()?.to_owned(),
         None => parts.uri.authority()?.to_string(),
     };
-    let (body, body_too_large) = match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => (body.to_bytes().to_vec(), false),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => (Vec::new(), true),
-        Err(_) => return None,
-    };
+    let (body, body_too_large) = read_body(body).await?;
     Some(Call {
         method,
         path: parts.uri.path().to_owned(),
@@ -117,6 +115,22 @@ async fn read(request: hyper::Request<Incoming>) -> Option<Call> {
         body,
         body_too_large,
     })
+}
+
+/// The body, and whether it was too large. What is too large is read on and dropped for a while,
+/// so that a client that is still writing gets to see the answer.
+async fn read_body(mut body: Incoming) -> Option<(Vec<u8>, bool)> {
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        seen += data.len();
+        if seen <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        } else if seen > MAX_DISCARDED {
+            return None;
+        }
+    }
+    Some((kept, seen > MAX_BODY))
 }
 
 fn response(reply: Reply) -> Response<Full<Bytes>> {

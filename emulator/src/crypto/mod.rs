@@ -7,6 +7,7 @@ mod aes;
 mod ec;
 mod jwk;
 mod rsa;
+mod stored;
 mod transfer;
 pub mod x509;
 
@@ -19,6 +20,7 @@ use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
 pub use jwk::JwkFault;
+pub use x509::add_months;
 
 /// A private or secret key.
 pub enum Material {

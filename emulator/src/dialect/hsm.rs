@@ -6,9 +6,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{
-    Context, Dialect, ErrorReply, NextPage, Position, error_reply, front_end_page, hex, sorted,
-};
+use super::{Context, Dialect, ErrorReply, NextPage, Position, error_reply, hex, sorted};
 use crate::config::{ServiceKind, Switches};
 use crate::refusal::Refusal;
 
@@ -23,7 +21,6 @@ impl Dialect for ManagedHsm {
                 let content_type = "application/json; charset=utf-8";
                 return ErrorReply { status: 401, body: body.to_vec(), content_type };
             }
-            Refusal::FrontEnd => return front_end_page(),
             _ => {}
         }
         let (status, code, message) = words(refusal, context);

@@ -174,7 +174,7 @@ impl Service {
             EncryptionAlgorithm::CkmAesKeyWrap | EncryptionAlgorithm::CkmAesKeyWrapPad => {
                 request.api.has(Feature::CkmKeyWrap)
             }
-            _ => alg.is_rsa() || request.api.has(Feature::ManagedHsm),
+            _ => alg.is_rsa() || request.api.has(Feature::SecretKeys),
         };
         // Key wrap belongs to wrapkey and unwrapkey, everything else to both pairs.
         if !since || (wraps && !wrapping) {

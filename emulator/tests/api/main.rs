@@ -5,5 +5,7 @@ mod certificates;
 mod keys;
 mod lifecycle;
 mod operations;
+mod permissions;
 #[path = "../support/mod.rs"]
 mod support;
+mod transfer;
