@@ -11,7 +11,7 @@ pub const TAG: &str = "akv-p11";
 /// What the tag's value may hold at most (characters).
 const MAX_VALUE: usize = 256;
 
-/// The contents of the tag. Written as `l=LABEL;i=HEX;r=HEX`, in that order, absent parts left
+/// The contents of the tag. Written as `l=LABEL;i=HEX;r=HEX;x=1`, in that order, absent parts left
 /// out; in a label every byte but letters, digits and `-._~ ` is `%XX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
@@ -21,6 +21,9 @@ pub struct Tag {
     pub id: Option<Vec<u8>>,
     /// Random mark of the request that made this version, 8 bytes.
     pub request: Option<Vec<u8>>,
+    /// Another process made the name's key at the same time and came first: this version is
+    /// disabled and stands for nothing.
+    pub lost: bool,
 }
 
 /// What Microsoft's TLS Offload library puts before the name of an attribute that it keeps in a tag
@@ -38,7 +41,7 @@ impl Tag {
         Tag {
             label: offload(tags, "label").map(str::to_owned),
             id: offload(tags, "id").map(bytes_of_text),
-            request: None,
+            ..Tag::default()
         }
     }
 
@@ -50,6 +53,7 @@ impl Tag {
                 "l" => tag.label = decode(text),
                 "i" => tag.id = hex::decode(text).filter(|id| !id.is_empty()),
                 "r" => tag.request = hex::decode(text),
+                "x" => tag.lost = text == "1",
                 _ => {}
             }
         }
@@ -62,6 +66,7 @@ impl Tag {
             self.label.as_deref().map(|label| format!("l={}", encode(label))),
             self.id.as_deref().map(|id| format!("i={}", hex::encode(id))),
             self.request.as_deref().map(|request| format!("r={}", hex::encode(request))),
+            self.lost.then(|| "x=1".to_owned()),
         ];
         let value = parts.into_iter().flatten().collect::<Vec<_>>().join(";");
         (value.len() <= MAX_VALUE).then_some(value)
@@ -122,9 +127,10 @@ mod tests {
     fn a_tag_comes_back_as_it_was_written() {
         for tag in [
             Tag::default(),
-            Tag { label: Some("Web server; prod=1 %".into()), id: None, request: None },
-            Tag { label: Some("Schlüssel ☂".into()), id: Some(vec![0, 255]), request: None },
-            Tag { label: None, id: Some(b"rsa1".to_vec()), request: Some(vec![7; 8]) },
+            Tag { label: Some("Web server; prod=1 %".into()), ..Tag::default() },
+            Tag { label: Some("Schlüssel ☂".into()), id: Some(vec![0, 255]), ..Tag::default() },
+            Tag { id: Some(b"rsa1".to_vec()), request: Some(vec![7; 8]), ..Tag::default() },
+            Tag { request: Some(vec![1; 8]), lost: true, ..Tag::default() },
         ] {
             assert_eq!(Tag::parse(&tag.to_value().unwrap()), tag);
         }
@@ -132,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_left_out() {
-        assert_eq!(Tag::parse("l=a%4;i=0;i=zz;x=1;nothing"), Tag::default());
+        assert_eq!(Tag::parse("l=a%4;i=0;i=zz;x=2;y=1;nothing"), Tag::default());
         assert_eq!(Tag::parse("i=;l=%C3"), Tag::default());
     }
 

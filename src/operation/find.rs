@@ -298,6 +298,8 @@ pub fn show(
     bundle: &KeyBundle,
     deadline: Instant,
 ) -> Result<Vec<CK_OBJECT_HANDLE>> {
+    let stands_in = version_before_lost(slot, name, bundle, deadline)?;
+    let bundle = stands_in.as_ref().unwrap_or(bundle);
     let by_certificate = version_of_certificate(slot, name, bundle, deadline)?;
     let earlier = slot.store.last_found(name);
     let pinned = by_certificate
@@ -338,6 +340,22 @@ pub fn show(
         ..Finding::default()
     };
     Ok(slot.store.put_name(name, finding, objects))
+}
+
+/// The version that stands for a name whose current one lost a race (`Making::settle_race`).
+fn version_before_lost(
+    slot: &Slot,
+    name: &str,
+    bundle: &KeyBundle,
+    deadline: Instant,
+) -> Result<Option<KeyBundle>> {
+    let is_lost = |bundle: &KeyBundle| Tag::of(bundle.tags.as_ref()).lost;
+    let (_, version) = bundle.key.name_and_version().unwrap_or_default();
+    if !is_lost(bundle) {
+        return Ok(None);
+    }
+    let others = other_versions(slot, name, &[version.to_owned()], deadline)?;
+    Ok(others.into_iter().find(|other| !is_lost(other)))
 }
 
 /// The version of a name whose public key is in a configured certificate, if that is not the one
