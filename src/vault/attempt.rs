@@ -148,19 +148,23 @@ impl Vault {
         }
     }
 
-    /// Waits while the service asked to be left alone.
+    /// Waits while the service is to be left alone.
     pub(super) fn wait(&self, call: &Call<'_>, deadline: Instant) -> Result<()> {
-        self.backoff.wait(deadline).map_err(|left| {
-            let left = Duration::from_secs(left.as_secs() + 1);
-            Error::new(
-                CKR_DEVICE_ERROR,
-                format!(
-                    "{}: not sent, because the service asked this process to pause and {left:?} \
-                     of that are left, which is beyond the deadline; spread the load over more \
-                     keys or vaults, or raise `timeout`",
-                    errors::subject(call.operation, call.key)
+        self.backoff.wait(deadline).map_err(|pause| {
+            let left = Duration::from_secs(pause.left.as_secs() + 1);
+            let why = match pause.asked {
+                true => format!(
+                    "the service asked this process to pause and {left:?} of that are left, which \
+                     is beyond the deadline; spread the load over more keys or vaults, or raise \
+                     `timeout`"
                 ),
-            )
+                false => format!(
+                    "after the failures before this one the service is tried again in {left:?}, \
+                     which is beyond the deadline"
+                ),
+            };
+            let subject = errors::subject(call.operation, call.key);
+            Error::new(CKR_DEVICE_ERROR, format!("{subject}: not sent, because {why}"))
         })
     }
 
