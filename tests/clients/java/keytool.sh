@@ -65,3 +65,14 @@ say "-delete: refused without allow_delete, and nothing is lost"
 if tool p11.cfg -delete -alias 'Web server; 1%' >refused.log; then fail "was not refused"; fi
 grep -q CKR_ACTION_PROHIBITED refused.log || fail "$(cat refused.log)"
 entry 'Web server; 1%' 2
+
+say "-genkeypair without -providerName: Java makes the key, and the service imports it"
+soft() {
+    keytool -keystore NONE -storetype PKCS11 -storepass none -addprovider SunPKCS11 \
+        -providerArg p11.cfg -genkeypair -alias imported -dname CN=imported "$@" >keytool.log 2>&1 ||
+        { cat keytool.log; return 1; }
+}
+expect_counted "$SERVICE" keys/import 1 soft "$@"
+entry imported 1
+expect_counted "$SERVICE" keys/sign 1 tool p11.cfg -certreq -alias imported -file imported.csr
+openssl req -in imported.csr -noout -verify >req.log 2>&1 || fail "$(cat req.log)"
