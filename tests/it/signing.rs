@@ -38,7 +38,7 @@ keys = [
     { name = 'p256k', kty = 'EC', curve = 'P-256K' },
     { name = 'p384', kty = 'EC', curve = 'P-384' },
     { name = 'p521', kty = 'EC', curve = 'P-521' },
-    { name = 'aes256', kty = 'oct-HSM', size = 256 },
+    { name = 'aes256', kty = 'oct-HSM', size = 256, ops = ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'] },
 ]";
 
 const DATA: &[u8] =
