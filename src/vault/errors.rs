@@ -35,6 +35,11 @@ pub fn is_not_found(error: &Error) -> bool {
     error.remote().is_some_and(|remote| remote.status == 404)
 }
 
+/// The service refuses this caller, whatever is asked how often.
+pub fn is_forbidden(error: &Error) -> bool {
+    error.remote().is_some_and(|remote| remote.status == 403)
+}
+
 /// The name is in the way: being deleted, deleted but recoverable, or restored meanwhile. The
 /// remote code tells which (`ObjectIsBeingDeleted`, `ObjectIsDeletedButRecoverable`, `Conflict`).
 pub fn is_conflict(error: &Error) -> bool {

@@ -31,7 +31,7 @@ use reqwest::Url;
 use self::{backoff::Backoff, call::Call};
 pub use self::{
     crypto::{Cipher, Ciphered, MAX_RANDOM},
-    errors::{is_conflict, is_lost_answer, is_not_found},
+    errors::{is_conflict, is_forbidden, is_lost_answer, is_not_found},
     operation::Operation,
 };
 use crate::{
