@@ -379,6 +379,12 @@ impl Session<'_> {
         check(call!(self.module, C_Login(self.handle, user, start, length)))
     }
 
+    /// C_LoginUser.
+    pub fn login_user(&self, user: CK_USER_TYPE, pin: &str, name: &str) -> Rv {
+        let ((pin, pin_len), (name, name_len)) = (input(pin.as_bytes()), input(name.as_bytes()));
+        check(call!(self.module, C_LoginUser(self.handle, user, pin, pin_len, name, name_len)))
+    }
+
     /// C_Logout.
     pub fn logout(&self) -> Rv {
         check(call!(self.module, C_Logout(self.handle)))
