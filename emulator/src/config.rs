@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+pub use crate::fault::{Ending, Fault};
 pub use crate::refusal::DeniedBy;
 
 /// Which of the two services.
@@ -102,6 +103,8 @@ pub struct Config {
     pub client_secret: Option<String>,
     /// Further clients, each with what it may do.
     pub client: Vec<ClientConfig>,
+    /// Trouble on order from the start.
+    pub fault: Vec<Fault>,
     /// Life of a token in seconds.
     pub token_lifetime: i64,
     /// Behaviour that is unknown, or that tests want to vary.
@@ -119,6 +122,7 @@ impl Default for Config {
             client_id: "11111111-2222-4333-8444-555555555555".to_owned(),
             client_secret: None,
             client: Vec::new(),
+            fault: Vec::new(),
             token_lifetime: 3599,
             switches: Switches::default(),
         }
@@ -147,6 +151,10 @@ pub struct Switches {
     pub hsm_rsnull: bool,
     /// Whether a vault takes oct keys (premium preview of 2026).
     pub vault_oct_keys: bool,
+    /// Whether a vault's documented limits hold (transactions per ten seconds, by key).
+    pub throttle: bool,
+    /// `Retry-After` of a refusal for that reason, seconds; the recorded one has none.
+    pub retry_after: Option<u32>,
     /// How a vault decides who may do what (a Managed HSM always has roles).
     pub permission_model: PermissionModel,
     /// Refuses every request of every client for this reason.
@@ -171,6 +179,8 @@ impl Default for Switches {
             vault_rsnull: true,
             hsm_rsnull: true,
             vault_oct_keys: false,
+            throttle: false,
+            retry_after: None,
             permission_model: PermissionModel::Policy,
             denied_by: None,
             vault_empty_pages: false,

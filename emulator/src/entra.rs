@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{ClientConfig, Config, ServiceKind};
 use crate::counters::Counters;
 use crate::dialect::uuid;
+use crate::fault::Faults;
 use crate::principal::Principal;
 use crate::refusal::TokenFault;
 use crate::service::{Call, Reply};
@@ -44,6 +45,7 @@ pub struct Entra {
     url: String,
     clock: Arc<Clock>,
     counters: Arc<Counters>,
+    faults: Arc<Faults>,
     /// Signatures that were found good, so that a token is verified once.
     verified: Mutex<BTreeMap<String, Arc<Claims>>>,
 }
@@ -78,6 +80,7 @@ impl Entra {
         url: String,
         clock: Arc<Clock>,
         counters: Arc<Counters>,
+        faults: Arc<Faults>,
     ) -> Result<Self, ErrorStack> {
         let key = PKey::from_rsa(Rsa::generate(2048)?)?;
         let mighty = ClientConfig {
@@ -98,6 +101,7 @@ impl Entra {
             url,
             clock,
             counters,
+            faults,
             verified: Mutex::default(),
         })
     }
@@ -144,8 +148,16 @@ impl Entra {
         Ok(Principal::new(&client.object_id, &issuer, Arc::clone(&client.grants)))
     }
 
-    /// Answers a request to the authority.
-    pub fn answer(&self, call: &Call) -> Reply {
+    /// Answers a request to the authority, or lets it meet the trouble ordered for it.
+    pub async fn answer(&self, call: Call) -> Reply {
+        let operation = if call.path.ends_with("/token") { "token" } else { "discovery" };
+        match self.faults.hit("entra", operation, "") {
+            None => self.answer_well(&call),
+            Some(fault) => fault.befall(async { self.answer_well(&call) }).await,
+        }
+    }
+
+    fn answer_well(&self, call: &Call) -> Reply {
         let segments: Vec<&str> = call.path.trim_matches('/').split('/').collect();
         let (name, outcome) = match segments.as_slice() {
             [tenant, "oauth2", "v2.0", "token"] | [tenant, "oauth2", "token"]
@@ -183,7 +195,7 @@ impl Entra {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        Reply { status, headers, body: body.to_string().into_bytes() }
+        Reply::new(status, headers, body.to_string().into_bytes())
     }
 
     fn token(&self, tenant: &str, body: &[u8]) -> Result<Value, OAuthError> {

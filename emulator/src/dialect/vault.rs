@@ -94,7 +94,7 @@ impl Dialect for Vault {
         let marker = json.get("NextMarker")?.as_str()?;
         let text = marker.splitn(3, '!').nth(2)?.replace('-', "=");
         let row = String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok()?;
-        let object = row.splitn(3, '!').nth(1)?;
+        let object = row.split('!').nth(1)?;
         Some(Position::Marker(object.split_once('/')?.1.to_owned()))
     }
 

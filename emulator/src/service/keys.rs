@@ -92,6 +92,7 @@ impl Service {
             asked.tags.as_ref(),
         )?;
         check_free(&self.state.read().keys, name, self.clock.now())?;
+        self.admit(kty, asked.key_size, true)?;
         let material = tokio::task::spawn_blocking(move || match recipe {
             Recipe::Rsa(bits, exponent) => Material::generate_rsa(bits, exponent),
             Recipe::Ec(curve) => Material::generate_ec(curve),

@@ -13,9 +13,9 @@ mod secrets;
 pub mod seed;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use akv_wire::ApiVersion;
+use akv_wire::{ApiVersion, KeyType};
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::RwLock;
@@ -27,9 +27,11 @@ use crate::config::{ServiceKind, Switches};
 use crate::counters::Counters;
 use crate::dialect::{self, Context, Dialect};
 use crate::entra::Entra;
+use crate::fault::Faults;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{self, Found, Match, Operation};
 use crate::state::State;
+use crate::throttle::Throttle;
 
 /// A request, body read.
 pub struct Call {
@@ -57,6 +59,19 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body bytes.
     pub body: Vec<u8>,
+    /// Instead of an answer the connection ends: by a reset if true.
+    pub ends: Option<bool>,
+    /// Half of the body is sent, then the connection ends.
+    pub truncated: bool,
+    /// Wait between two bytes of the body.
+    pub pause: Duration,
+}
+
+impl Reply {
+    /// An ordinary answer.
+    pub fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
+        Self { status, headers, body, ends: None, truncated: false, pause: Duration::ZERO }
+    }
 }
 
 /// What an operation comes to.
@@ -78,6 +93,8 @@ pub struct Service {
     clock: Arc<Clock>,
     counters: Arc<Counters>,
     entra: Arc<Entra>,
+    faults: Arc<Faults>,
+    throttle: Throttle,
     /// Seals backups: all vaults share one, an HSM has its own.
     backup_key: Arc<Zeroizing<Vec<u8>>>,
 }
@@ -100,6 +117,7 @@ impl Service {
         clock: Arc<Clock>,
         counters: Arc<Counters>,
         entra: Arc<Entra>,
+        faults: Arc<Faults>,
         backup_key: Arc<Zeroizing<Vec<u8>>>,
     ) -> Self {
         Self {
@@ -111,6 +129,8 @@ impl Service {
             clock,
             counters,
             entra,
+            faults,
+            throttle: Throttle::default(),
             backup_key,
         }
     }
@@ -120,8 +140,20 @@ impl Service {
         format!("{}:{}", self.kind.as_str(), self.name)
     }
 
-    /// Answers a request.
+    /// Answers a request, or lets it meet the trouble that was ordered for it.
     pub async fn answer(&self, call: Call) -> Reply {
+        let found = route::find(self.kind, None, &call.method, &call.path);
+        let (operation, name) = match &found {
+            Found::Match(found) => (found.route.name, found.name.as_str()),
+            _ => ("unknown", ""),
+        };
+        match self.faults.hit(&self.label(), operation, name) {
+            None => self.answer_well(call).await,
+            Some(fault) => fault.befall(self.answer_well(call)).await,
+        }
+    }
+
+    async fn answer_well(&self, call: Call) -> Reply {
         let started = Instant::now();
         let request_id = dialect::uuid();
         let outcome = self.carry_out(&call).await;
@@ -171,6 +203,9 @@ impl Service {
                         ),
                     );
                 }
+                if let (Refusal::Throttled, Some(seconds)) = (&refusal, self.switches.retry_after) {
+                    set(&mut headers, "retry-after", &seconds.to_string());
+                }
                 let error = self.dialect.refusal(&refusal, context);
                 if matches!(refusal, Refusal::FrontEnd) {
                     // Recorded: the page of the web server in front has its own headers.
@@ -184,7 +219,7 @@ impl Service {
         if !body.is_empty() || self.kind == ServiceKind::ManagedHsm {
             set(&mut headers, "content-type", content_type);
         }
-        Reply { status, headers, body }
+        Reply::new(status, headers, body)
     }
 
     /// Authentication, then version, then path: a stranger learns nothing.
@@ -313,6 +348,16 @@ impl Service {
         } else {
             Err(Refusal::NameInvalid(name.clone()))
         }
+    }
+
+    /// Counts a transaction against the vault's limits, where they are switched on.
+    fn admit(&self, kty: KeyType, bits: Option<u32>, creates: bool) -> Result<(), Refusal> {
+        let throttled = self.switches.throttle && self.kind == ServiceKind::Vault;
+        let now = self.clock.now();
+        if throttled && !self.throttle.admit(now, kty, bits.unwrap_or_default(), creates) {
+            return Err(Refusal::Throttled);
+        }
+        Ok(())
     }
 
     fn ok<T: Serialize>(&self, body: &T) -> Result<Outcome, Refusal> {

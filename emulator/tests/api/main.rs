@@ -2,6 +2,7 @@
 
 mod auth;
 mod certificates;
+mod faults;
 mod keys;
 mod lifecycle;
 mod operations;

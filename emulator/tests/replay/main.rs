@@ -108,6 +108,41 @@ fn recorded_traffic_is_answered_alike() {
     assert!(skipped * 10 <= pairs.len(), "more than one pair in ten is skipped");
 }
 
+/// Signatures that the real services made are good in the emulator's eyes, too.
+#[test]
+fn recorded_signatures_verify() {
+    let Some(folder) = recordings() else {
+        println!("vectors: SKIPPED, there are no recordings beside the project");
+        return;
+    };
+    let text = std::fs::read_to_string(folder.join("vectors_sign.json")).expect("vectors");
+    let vectors: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    let mut checked = 0;
+    for vector in &vectors {
+        let text = |member: &str| vector[member].as_str().expect("text").to_owned();
+        let bytes = |member: &str| support::decode(&vector[member]);
+        let good = akv_emulator::verify_with_public_key(
+            &vector["jwk"].to_string(),
+            &text("alg"),
+            &bytes("digest"),
+            &bytes("signature"),
+        );
+        assert_eq!(good, Ok(vector["ok"].as_bool().unwrap_or(true)), "{}", text("source"));
+        let mut digest = bytes("digest");
+        digest[0] ^= 1;
+        let bad = akv_emulator::verify_with_public_key(
+            &vector["jwk"].to_string(),
+            &text("alg"),
+            &digest,
+            &bytes("signature"),
+        );
+        assert_eq!(bad, Ok(false), "{}", text("source"));
+        checked += 1;
+    }
+    println!("vectors: checked {checked}");
+    assert!(checked > 0);
+}
+
 fn recordings() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/api/recordings");
     folder.join("curated").is_dir().then_some(folder)
