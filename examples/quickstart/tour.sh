@@ -61,7 +61,7 @@ with_pkcs11_tool() {
 
 # An authority in the HSM certifies a key of the vault and one of the HSM.
 with_openssl() {
-    export OPENSSL_CONF=$PWD/openssl.cnf
+    export OPENSSL_CONF="$PWD/openssl.cnf"
     openssl req -new -x509 -engine pkcs11 -keyform engine -key "$(uri contoso-hsm authority)" \
         -sha384 -subj '/CN=Contoso Authority' -days 30 -out ca.pem
     echo 'subjectAltName = DNS:localhost' >leaf.cnf
