@@ -34,3 +34,8 @@ fn after_a_rotation_the_certificates_key_goes_on_signing() {
 fn an_outage_is_told_and_survived() {
     nginx("outage.sh").needs("perl", "perl-base").run();
 }
+
+#[test]
+fn the_example_works() {
+    nginx("example.sh").run();
+}
