@@ -170,7 +170,7 @@ const NO_ANSWER: &[(&str, CK_RV, &str, &str)] = &[
         "Untrusted",
         CKR_DEVICE_ERROR,
         "CKR_DEVICE_ERROR",
-        "if a private CA or an inspecting proxy signed it, name its root in `ca`",
+        "if a private CA or an inspecting proxy signed it, name its root in `ca_file`",
     ),
     (
         "Timeout",
