@@ -6,11 +6,11 @@ use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CKF_RW_SESSION, CKF_SERIAL_SESSI
 
 use crate::operation::{
     Stage,
-    crypt::Crypting,
+    crypt::{Decrypting, Encrypting},
     digest::Digesting,
     find::Found,
     message::{MessageCrypting, MessageSigning, MessageVerifying},
-    sign::Signing,
+    sign::{Signing, SigningRecoverably},
     verify::{Recovering, Verifying},
 };
 
@@ -36,11 +36,11 @@ pub struct Session {
     /// C_VerifySignature….
     pub verify_signature: Family<(Verifying, Vec<u8>)>,
     /// C_Encrypt….
-    pub encrypt: Family<Crypting>,
+    pub encrypt: Family<Encrypting>,
     /// C_Decrypt….
-    pub decrypt: Family<Crypting>,
+    pub decrypt: Family<Decrypting>,
     /// C_SignRecover….
-    pub sign_recover: Family<Signing>,
+    pub sign_recover: Family<SigningRecoverably>,
     /// C_VerifyRecover….
     pub verify_recover: Family<Recovering>,
     /// C_MessageEncrypt….

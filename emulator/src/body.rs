@@ -112,6 +112,32 @@ pub const KEY_SIGN: Shape = &[("alg", Kind::Text), ("value", Kind::Bytes)];
 pub const KEY_VERIFY: Shape =
     &[("alg", Kind::Text), ("digest", Kind::Bytes), ("value", Kind::Bytes)];
 
+/// POST `…/restore`.
+pub const RESTORE: Shape = &[("value", Kind::Bytes)];
+
+/// PUT `/keys/{n}/rotationpolicy`.
+pub const ROTATION_POLICY: Shape = &[
+    ("id", Kind::Text),
+    (
+        "lifetimeActions",
+        Kind::Objects(&[
+            (
+                "trigger",
+                Kind::Object(&[("timeAfterCreate", Kind::Text), ("timeBeforeExpiry", Kind::Text)]),
+            ),
+            ("action", Kind::Object(&[("type", Kind::Text)])),
+        ]),
+    ),
+    (
+        "attributes",
+        Kind::Object(&[
+            ("expiryTime", Kind::Text),
+            ("created", Kind::Integer),
+            ("updated", Kind::Integer),
+        ]),
+    ),
+];
+
 /// `/rng`.
 pub const RANDOM: Shape = &[("count", Kind::Integer)];
 
@@ -194,6 +220,9 @@ pub const CERTIFICATE_UPDATE: Shape = &[
     ("attributes", Kind::Object(ATTRIBUTES)),
     ("tags", Kind::Tags),
 ];
+
+/// PATCH `/certificates/{n}/pending`.
+pub const CERTIFICATE_CANCEL: Shape = &[("cancellation_requested", Kind::Bool)];
 
 /// POST `/certificates/{n}/pending/merge`.
 pub const CERTIFICATE_MERGE: Shape =

@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+pub use crate::fault::{Ending, Fault};
+pub use crate::refusal::DeniedBy;
+
 /// Which of the two services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +52,37 @@ pub struct ServiceConfig {
     pub port: u16,
 }
 
+/// A client and what it may do. A list that is absent allows everything, an empty one nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientConfig {
+    /// Client id.
+    pub id: String,
+    /// Client secret.
+    pub secret: String,
+    /// Permissions on keys, as access policies name them: get, list, create, import, update,
+    /// delete, recover, purge, backup, restore, encrypt, decrypt, wrapKey, unwrapKey, sign,
+    /// verify, release, rotate, getrotationpolicy, setrotationpolicy, getrandom.
+    pub keys: Option<Vec<String>>,
+    /// Permissions on secrets: get, list, set, delete, recover, purge, backup, restore.
+    pub secrets: Option<Vec<String>>,
+    /// Permissions on certificates: get, list, create, import, update, delete, recover, purge,
+    /// backup, restore.
+    pub certificates: Option<Vec<String>>,
+    /// The only keys of a Managed HSM that this client may touch.
+    pub names: Option<Vec<String>>,
+}
+
+/// How a vault decides who may do what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PermissionModel {
+    /// Access policies: refusals say `ForbiddenByPolicy`.
+    Policy,
+    /// Role assignments: refusals say `ForbiddenByRbac`.
+    Rbac,
+}
+
 /// The whole configuration; every member has a default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -67,6 +101,10 @@ pub struct Config {
     pub client_id: String,
     /// Its secret; a random one when absent.
     pub client_secret: Option<String>,
+    /// Further clients, each with what it may do.
+    pub client: Vec<ClientConfig>,
+    /// Trouble on order from the start.
+    pub fault: Vec<Fault>,
     /// Life of a token in seconds.
     pub token_lifetime: i64,
     /// Behaviour that is unknown, or that tests want to vary.
@@ -83,6 +121,8 @@ impl Default for Config {
             tenant: "7e1a0000-0000-4000-8000-0000000e0a1d".to_owned(),
             client_id: "11111111-2222-4333-8444-555555555555".to_owned(),
             client_secret: None,
+            client: Vec::new(),
+            fault: Vec::new(),
             token_lifetime: 3599,
             switches: Switches::default(),
         }
@@ -111,6 +151,16 @@ pub struct Switches {
     pub hsm_rsnull: bool,
     /// Whether a vault takes oct keys (premium preview of 2026).
     pub vault_oct_keys: bool,
+    /// Whether a vault's documented limits hold (transactions per ten seconds, by key).
+    pub throttle: bool,
+    /// `Retry-After` of a refusal for that reason, seconds; the recorded one has none.
+    pub retry_after: Option<u32>,
+    /// How a vault decides who may do what (a Managed HSM always has roles).
+    pub permission_model: PermissionModel,
+    /// Refuses every request of every client for this reason.
+    pub denied_by: Option<DeniedBy>,
+    /// Whether a vault begins every listing with an empty page that links to the next.
+    pub vault_empty_pages: bool,
     /// Largest `value` of an AES operation in bytes; 0 for no limit.
     pub max_aes_payload: usize,
     /// Whether encrypt, verify and wrapKey work on a disabled key.
@@ -129,6 +179,11 @@ impl Default for Switches {
             vault_rsnull: true,
             hsm_rsnull: true,
             vault_oct_keys: false,
+            throttle: false,
+            retry_after: None,
+            permission_model: PermissionModel::Policy,
+            denied_by: None,
+            vault_empty_pages: false,
             max_aes_payload: 0,
             disabled_key_public_operations: false,
         }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::fault::Faults;
 use crate::service::{Call, Reply};
 
 /// What the control endpoint reaches.
@@ -17,6 +18,8 @@ pub struct Control {
     pub counters: Arc<Counters>,
     /// The clock of all services.
     pub clock: Arc<Clock>,
+    /// Trouble on order.
+    pub faults: Arc<Faults>,
     /// Rung to end the emulator.
     pub shutdown: Arc<Notify>,
 }
@@ -42,6 +45,20 @@ impl Control {
                 }
             }
             (&Method::GET, "/clock") => (200, json!({"now": self.clock.now()})),
+            (&Method::GET, "/faults") => {
+                (200, serde_json::to_value(self.faults.list()).unwrap_or_default())
+            }
+            (&Method::DELETE, "/faults") => {
+                self.faults.clear();
+                (200, json!({}))
+            }
+            (&Method::POST, "/faults") => match serde_json::from_slice(&call.body) {
+                Ok(fault) => {
+                    self.faults.order(fault);
+                    (200, json!({}))
+                }
+                Err(error) => (400, json!({"error": error.to_string()})),
+            },
             (&Method::POST, "/shutdown") => {
                 self.shutdown.notify_one();
                 (200, json!({}))
@@ -53,6 +70,6 @@ impl Control {
             HeaderName::from_static("content-type"),
             HeaderValue::from_static("application/json"),
         );
-        Reply { status, headers, body: body.to_string().into_bytes() }
+        Reply::new(status, headers, body.to_string().into_bytes())
     }
 }

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::config::{Config, ServiceKind};
+use crate::config::{ClientConfig, Config, ServiceKind};
 use crate::counters::Counters;
 use crate::dialect::uuid;
+use crate::fault::Faults;
 use crate::principal::Principal;
 use crate::refusal::TokenFault;
 use crate::service::{Call, Reply};
@@ -30,8 +31,7 @@ pub const PUBLIC_HOST: &str = "login.microsoftonline.com";
 
 /// An application that may ask for tokens.
 struct Client {
-    id: String,
-    secret: String,
+    grants: Arc<ClientConfig>,
     object_id: String,
 }
 
@@ -45,6 +45,7 @@ pub struct Entra {
     url: String,
     clock: Arc<Clock>,
     counters: Arc<Counters>,
+    faults: Arc<Faults>,
     /// Signatures that were found good, so that a token is verified once.
     verified: Mutex<BTreeMap<String, Arc<Claims>>>,
 }
@@ -79,19 +80,28 @@ impl Entra {
         url: String,
         clock: Arc<Clock>,
         counters: Arc<Counters>,
+        faults: Arc<Faults>,
     ) -> Result<Self, ErrorStack> {
         let key = PKey::from_rsa(Rsa::generate(2048)?)?;
-        let client =
-            Client { id: config.client_id.clone(), secret: secret.to_owned(), object_id: uuid() };
+        let mighty = ClientConfig {
+            id: config.client_id.clone(),
+            secret: secret.to_owned(),
+            ..ClientConfig::default()
+        };
+        let clients = std::iter::once(mighty)
+            .chain(config.client.iter().cloned())
+            .map(|grants| Client { grants: Arc::new(grants), object_id: uuid() })
+            .collect();
         Ok(Self {
             tenant: config.tenant.clone(),
-            clients: vec![client],
+            clients,
             lifetime: config.token_lifetime,
             key,
             key_id: uuid().replace('-', ""),
             url,
             clock,
             counters,
+            faults,
             verified: Mutex::default(),
         })
     }
@@ -133,11 +143,21 @@ impl Entra {
         if now >= claims.exp || now < claims.nbf {
             return Err(TokenFault::Expired);
         }
-        Ok(Principal::everything(&claims.appid, &claims.oid, &issuer))
+        let client = self.clients.iter().find(|client| client.grants.id == claims.appid);
+        let client = client.ok_or(TokenFault::Invalid)?;
+        Ok(Principal::new(&client.object_id, &issuer, Arc::clone(&client.grants)))
     }
 
-    /// Answers a request to the authority.
-    pub fn answer(&self, call: &Call) -> Reply {
+    /// Answers a request to the authority, or lets it meet the trouble ordered for it.
+    pub async fn answer(&self, call: Call) -> Reply {
+        let operation = if call.path.ends_with("/token") { "token" } else { "discovery" };
+        match self.faults.hit("entra", operation, "") {
+            None => self.answer_well(&call),
+            Some(fault) => fault.befall(async { self.answer_well(&call) }).await,
+        }
+    }
+
+    fn answer_well(&self, call: &Call) -> Reply {
         let segments: Vec<&str> = call.path.trim_matches('/').split('/').collect();
         let (name, outcome) = match segments.as_slice() {
             [tenant, "oauth2", "v2.0", "token"] | [tenant, "oauth2", "token"]
@@ -175,7 +195,7 @@ impl Entra {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        Reply { status, headers, body: body.to_string().into_bytes() }
+        Reply::new(status, headers, body.to_string().into_bytes())
     }
 
     fn token(&self, tenant: &str, body: &[u8]) -> Result<Value, OAuthError> {
@@ -193,7 +213,7 @@ impl Entra {
                 ),
             });
         }
-        let client = self.clients.iter().find(|client| client.id == field("client_id"));
+        let client = self.clients.iter().find(|client| client.grants.id == field("client_id"));
         let client = client.ok_or_else(|| OAuthError {
             status: 400,
             error: "unauthorized_client",
@@ -205,7 +225,7 @@ impl Entra {
             ),
         })?;
         let given = field("client_secret").as_bytes();
-        let expected = client.secret.as_bytes();
+        let expected = client.grants.secret.as_bytes();
         if given.len() != expected.len() || !openssl::memcmp::eq(given, expected) {
             return Err(OAuthError {
                 status: 401,
@@ -215,7 +235,7 @@ impl Entra {
                     "Invalid client secret provided. Ensure the secret being sent in the request \
                      is the client secret value, not the client secret ID, for a secret added to \
                      app '{}'.",
-                    client.id
+                    client.grants.id
                 ),
             });
         }
@@ -227,7 +247,7 @@ impl Entra {
             iat: now,
             nbf: now - 300,
             exp: now + self.lifetime,
-            appid: client.id.clone(),
+            appid: client.grants.id.clone(),
             oid: client.object_id.clone(),
             tid: self.tenant.clone(),
             ver: "1.0".to_owned(),

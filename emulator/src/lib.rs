@@ -18,12 +18,14 @@ mod counters;
 mod crypto;
 mod dialect;
 mod entra;
+mod fault;
 mod principal;
 mod refusal;
 mod route;
 mod server;
 mod service;
 mod state;
+mod throttle;
 mod tls;
 
 use std::io::Write as _;
@@ -34,12 +36,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{Config, ServiceKind};
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::entra::Entra;
+use crate::fault::Faults;
 use crate::service::Service;
 pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
 
@@ -119,6 +123,8 @@ impl Emulator {
         let clock = Arc::new(Clock::default());
         let counters = Arc::new(Counters::default());
         let shutdown = Arc::new(Notify::new());
+        let faults = Arc::new(Faults::default());
+        config.fault.iter().cloned().for_each(|fault| faults.order(fault));
         let tls = TlsAcceptor::from(Arc::clone(&identity.server));
 
         let listener = server::bind(config.authority_port).await?;
@@ -129,12 +135,13 @@ impl Emulator {
             authority.clone(),
             Arc::clone(&clock),
             Arc::clone(&counters),
+            Arc::clone(&faults),
         );
         let entra = Arc::new(entra.map_err(|error| format!("authority: {error}"))?);
         let answering = Arc::clone(&entra);
         tokio::spawn(server::serve(listener, Some(tls.clone()), move |call| {
             let entra = Arc::clone(&answering);
-            async move { entra.answer(&call) }
+            async move { entra.answer(call).await }
         }));
 
         let listener = server::bind(config.control_port).await?;
@@ -142,6 +149,7 @@ impl Emulator {
         let answering = Arc::new(Control {
             counters: Arc::clone(&counters),
             clock: Arc::clone(&clock),
+            faults: Arc::clone(&faults),
             shutdown: Arc::clone(&shutdown),
         });
         tokio::spawn(server::serve(listener, None, move |call| {
@@ -149,6 +157,8 @@ impl Emulator {
             async move { control.answer(&call) }
         }));
 
+        let subscription = backup_key()?;
+        let seeds: Vec<Arc<Seed>> = options.seeds.into_iter().map(Arc::new).collect();
         let (mut services, mut planting) = (Vec::new(), Vec::new());
         let asked = config.vault.iter().map(|one| (one, ServiceKind::Vault));
         let asked = asked.chain(config.hsm.iter().map(|one| (one, ServiceKind::ManagedHsm)));
@@ -160,9 +170,14 @@ impl Emulator {
                 Arc::clone(&clock),
                 Arc::clone(&counters),
                 Arc::clone(&entra),
+                Arc::clone(&faults),
+                match kind {
+                    ServiceKind::Vault => Arc::clone(&subscription),
+                    ServiceKind::ManagedHsm => backup_key()?,
+                },
             ));
-            for seed in options.seeds.iter().cloned() {
-                let service = Arc::clone(&service);
+            for seed in &seeds {
+                let (service, seed) = (Arc::clone(&service), Arc::clone(seed));
                 planting.push(tokio::spawn(async move { service.plant(&seed).await }));
             }
             let listener = server::bind(one.port).await?;
@@ -213,6 +228,22 @@ impl Emulator {
     }
 }
 
+/// Verifies as the services do, with nothing but a public JSON web key: for recorded signatures,
+/// whose private keys nobody has.
+///
+/// `jwk` is JSON; `digest` and `signature` are bytes as in the contract. The error says what is
+/// wrong with key or algorithm.
+pub fn verify_with_public_key(
+    jwk: &str,
+    alg: &str,
+    digest: &[u8],
+    signature: &[u8],
+) -> Result<bool, String> {
+    let key = serde_json::from_str(jwk).map_err(|error| error.to_string())?;
+    let alg = alg.parse().map_err(|unknown: akv_wire::UnknownName| unknown.to_string())?;
+    crypto::verify_public(&key, alg, digest, signature).map_err(|fault| format!("{fault:?}"))
+}
+
 impl Ready {
     /// The environment in which the PKCS#11 module and the official SDKs find the emulator.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
@@ -240,6 +271,11 @@ impl Ready {
         }
         variables
     }
+}
+
+fn backup_key() -> Result<Arc<Zeroizing<Vec<u8>>>, String> {
+    let key = crypto::random(32).map_err(|error| format!("random bytes: {error}"))?;
+    Ok(Arc::new(Zeroizing::new(key)))
 }
 
 fn address(listener: &tokio::net::TcpListener) -> Result<std::net::SocketAddr, String> {

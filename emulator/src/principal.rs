@@ -1,23 +1,106 @@
 //! Who sends a request, and what they may do.
 
-use crate::config::ServiceKind;
-use crate::refusal::Refusal;
+use std::sync::Arc;
+
+use crate::config::{ClientConfig, PermissionModel, ServiceKind, Switches};
+use crate::refusal::{Denial, DeniedBy, Refusal};
 use crate::route::Match;
 
 /// The bearer of a valid token.
 pub struct Principal {
     /// `appid=…;oid=…;iss=…`, as refusals name it.
-    pub caller: String,
+    caller: String,
+    grants: Arc<ClientConfig>,
 }
 
+/// Permission of an access policy, what a vault's role calls it, what a Managed HSM's does.
+const ACTIONS: &[(&str, &str, &str)] = &[
+    ("get", "read", "read/action"),
+    ("list", "read", "read/action"),
+    ("create", "create/action", "create"),
+    ("import", "import/action", "import/action"),
+    ("update", "update/action", "write/action"),
+    ("delete", "delete", "delete"),
+    ("recover", "recover/action", "recover/action"),
+    ("purge", "purge/action", "delete"),
+    ("backup", "backup/action", "backup/action"),
+    ("restore", "restore/action", "restore/action"),
+    ("encrypt", "encrypt/action", "encrypt/action"),
+    ("decrypt", "decrypt/action", "decrypt/action"),
+    ("wrapKey", "wrap/action", "wrap/action"),
+    ("unwrapKey", "unwrap/action", "unwrap/action"),
+    ("sign", "sign/action", "sign/action"),
+    ("verify", "verify/action", "verify/action"),
+    ("release", "release/action", "release/action"),
+    ("rotate", "rotate/action", "rotate/action"),
+    ("getrotationpolicy", "rotationpolicies/read", "read/action"),
+    ("setrotationpolicy", "rotationpolicies/write", "write/action"),
+    ("set", "setSecret/action", "write/action"),
+];
+
 impl Principal {
-    /// A principal that may do everything.
-    pub fn everything(app_id: &str, object_id: &str, issuer: &str) -> Self {
-        Self { caller: format!("appid={app_id};oid={object_id};iss={issuer}") }
+    /// The principal that a token names, with what the configuration grants it.
+    pub fn new(object_id: &str, issuer: &str, grants: Arc<ClientConfig>) -> Self {
+        Self { caller: format!("appid={};oid={object_id};iss={issuer}", grants.id), grants }
     }
 
     /// Whether the principal may do this.
-    pub fn check(&self, _kind: ServiceKind, _found: &Match) -> Result<(), Refusal> {
-        Ok(())
+    pub fn check(
+        &self,
+        kind: ServiceKind,
+        switches: &Switches,
+        found: &Match,
+    ) -> Result<(), Refusal> {
+        let first = found.route.path[0];
+        let deleted = first.starts_with("deleted");
+        let (collection, granted) = match first.trim_start_matches("deleted") {
+            "secrets" => ("secrets", &self.grants.secrets),
+            "certificates" => ("certificates", &self.grants.certificates),
+            _ => ("keys", &self.grants.keys),
+        };
+        let permission = found.route.permission;
+        let may = |granted: &Vec<String>| {
+            granted.iter().any(|name| name.eq_ignore_ascii_case(permission))
+        };
+        let here = match (kind, &self.grants.names) {
+            (ServiceKind::ManagedHsm, Some(names)) => {
+                names.iter().any(|name| name.eq_ignore_ascii_case(&found.name))
+            }
+            _ => true,
+        };
+        let by = match (kind, switches.denied_by, switches.permission_model) {
+            (_, Some(by), _) => by,
+            _ if here && granted.as_ref().is_none_or(may) => return Ok(()),
+            (ServiceKind::Vault, _, PermissionModel::Policy) => DeniedBy::Policy,
+            _ => DeniedBy::Rbac,
+        };
+        let scope = match found.name.as_str() {
+            "" => format!("/{collection}"),
+            name => format!("/{collection}/{name}"),
+        };
+        Err(Refusal::Forbidden(Denial {
+            caller: self.caller.clone(),
+            collection,
+            permission,
+            action: action(kind, collection, permission, deleted),
+            scope,
+            by,
+        }))
+    }
+}
+
+/// The data action of a role.
+fn action(kind: ServiceKind, collection: &str, permission: &str, deleted: bool) -> String {
+    let row = ACTIONS.iter().find(|(name, ..)| *name == permission);
+    match (kind, row) {
+        (ServiceKind::ManagedHsm, Some((_, _, action))) => {
+            let collection = if deleted { "deletedKeys" } else { "keys" };
+            format!("Microsoft.KeyVault/managedHsm/{collection}/{action}")
+        }
+        (ServiceKind::ManagedHsm, None) => "Microsoft.KeyVault/managedHsm/rng/action".to_owned(),
+        (ServiceKind::Vault, row) => {
+            let action = row.map_or(permission, |(_, action, _)| action);
+            format!("Microsoft.KeyVault/vaults/{collection}/{action}")
+        }
     }
 }

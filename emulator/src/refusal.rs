@@ -246,7 +246,8 @@ pub struct Denial {
 }
 
 /// Which mechanism denies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DeniedBy {
     /// A vault's access policy.
     Policy,

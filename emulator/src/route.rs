@@ -1,6 +1,6 @@
 //! Every operation once: method, path, name, version, permission.
 
-use akv_wire::Feature;
+use akv_wire::{ApiVersion, Feature};
 use hyper::Method;
 
 use crate::config::ServiceKind;
@@ -43,6 +43,26 @@ pub enum Operation {
     SecretVersions,
     SecretUpdate,
     SecretDelete,
+    KeyRestore,
+    KeyBackup,
+    KeyRotate,
+    RotationPolicyGet,
+    RotationPolicySet,
+    CertificateRestore,
+    CertificateBackup,
+    CertificatePolicyUpdate,
+    CertificateCancel,
+    CertificatePendingDelete,
+    DeletedCertificateList,
+    DeletedCertificateGet,
+    DeletedCertificatePurge,
+    DeletedCertificateRecover,
+    SecretRestore,
+    SecretBackup,
+    DeletedSecretList,
+    DeletedSecretGet,
+    DeletedSecretPurge,
+    DeletedSecretRecover,
     Unsupported,
 }
 
@@ -110,11 +130,11 @@ macro_rules! routes {
 pub static ROUTES: &[Route] = routes! {
     GET "keys" => KeyList "keys/list" "list";
     GET "keys"/"{n}"/"versions" => KeyVersions "keys/versions" "list";
-    POST "keys"/"restore" => Unsupported "keys/restore" "restore";
-    POST "keys"/"{n}"/"backup" => Unsupported "keys/backup" "backup";
-    POST "keys"/"{n}"/"rotate" => Unsupported "keys/rotate" "rotate" since Rotation;
-    GET "keys"/"{n}"/"rotationpolicy" => Unsupported "keys/rotationpolicy" "getrotationpolicy" since Rotation;
-    PUT "keys"/"{n}"/"rotationpolicy" => Unsupported "keys/rotationpolicy" "setrotationpolicy" since Rotation;
+    POST "keys"/"restore" => KeyRestore "keys/restore" "restore";
+    POST "keys"/"{n}"/"backup" => KeyBackup "keys/backup" "backup";
+    POST "keys"/"{n}"/"rotate" => KeyRotate "keys/rotate" "rotate" since Rotation;
+    GET "keys"/"{n}"/"rotationpolicy" => RotationPolicyGet "keys/rotationpolicy/get" "getrotationpolicy" since Rotation;
+    PUT "keys"/"{n}"/"rotationpolicy" => RotationPolicySet "keys/rotationpolicy/set" "setrotationpolicy" since Rotation;
     POST "keys"/"{n}"/"{v}"/"release" => Unsupported "keys/release" "release" since Release;
     GET "keys"/"{n}"/"{v}"/"attestation" => Unsupported "keys/attestation" "get" since Attestation;
     POST "keys"/"{n}"/"create" => KeyCreate "keys/create" "create";
@@ -133,6 +153,15 @@ pub static ROUTES: &[Route] = routes! {
     DELETE "deletedkeys"/"{n}" => DeletedKeyPurge "deletedkeys/purge" "purge" since SoftDelete;
     POST "deletedkeys"/"{n}"/"recover" => DeletedKeyRecover "deletedkeys/recover" "recover" since SoftDelete;
     POST "rng" => Random "rng" "getrandom" since Random only ManagedHsm;
+    POST "certificates"/"restore" => CertificateRestore "certificates/restore" "restore" only Vault;
+    POST "certificates"/"{n}"/"backup" => CertificateBackup "certificates/backup" "backup" only Vault;
+    PATCH "certificates"/"{n}"/"policy" => CertificatePolicyUpdate "certificates/policy/update" "update" only Vault;
+    PATCH "certificates"/"{n}"/"pending" => CertificateCancel "certificates/pending/cancel" "update" only Vault;
+    DELETE "certificates"/"{n}"/"pending" => CertificatePendingDelete "certificates/pending/delete" "delete" only Vault;
+    GET "deletedcertificates" => DeletedCertificateList "deletedcertificates/list" "list" only Vault;
+    GET "deletedcertificates"/"{n}" => DeletedCertificateGet "deletedcertificates/get" "get" only Vault;
+    DELETE "deletedcertificates"/"{n}" => DeletedCertificatePurge "deletedcertificates/purge" "purge" only Vault;
+    POST "deletedcertificates"/"{n}"/"recover" => DeletedCertificateRecover "deletedcertificates/recover" "recover" only Vault;
     GET "certificates" => CertificateList "certificates/list" "list" only Vault;
     GET "certificates"/"{n}"/"versions" => CertificateVersions "certificates/versions" "list" only Vault;
     GET "certificates"/"{n}"/"policy" => CertificatePolicyGet "certificates/policy" "get" only Vault;
@@ -143,6 +172,12 @@ pub static ROUTES: &[Route] = routes! {
     DELETE "certificates"/"{n}" => CertificateDelete "certificates/delete" "delete" only Vault;
     GET "certificates"/"{n}"/"{v}" => CertificateGet "certificates/get" "get" only Vault;
     PATCH "certificates"/"{n}"/"{v}" => CertificateUpdate "certificates/update" "update" only Vault;
+    POST "secrets"/"restore" => SecretRestore "secrets/restore" "restore" only Vault;
+    POST "secrets"/"{n}"/"backup" => SecretBackup "secrets/backup" "backup" only Vault;
+    GET "deletedsecrets" => DeletedSecretList "deletedsecrets/list" "list" only Vault;
+    GET "deletedsecrets"/"{n}" => DeletedSecretGet "deletedsecrets/get" "get" only Vault;
+    DELETE "deletedsecrets"/"{n}" => DeletedSecretPurge "deletedsecrets/purge" "purge" only Vault;
+    POST "deletedsecrets"/"{n}"/"recover" => DeletedSecretRecover "deletedsecrets/recover" "recover" only Vault;
     GET "secrets" => SecretList "secrets/list" "list" only Vault;
     GET "secrets"/"{n}"/"versions" => SecretVersions "secrets/versions" "list" only Vault;
     PUT "secrets"/"{n}" => SecretSet "secrets/set" "set" only Vault;
@@ -152,11 +187,15 @@ pub static ROUTES: &[Route] = routes! {
 };
 
 /// Finds the row of a request.
-pub fn find(kind: ServiceKind, method: &Method, path: &str) -> Found {
+///
+/// A row that came with a later version does not exist for an earlier one; an unknown version sees
+/// all rows, and is refused later.
+pub fn find(kind: ServiceKind, version: Option<ApiVersion>, method: &Method, path: &str) -> Found {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let mut other_method = false;
     for route in ROUTES {
-        if route.only.is_some_and(|only| only != kind) {
+        let later = |since| version.is_some_and(|version| !version.has(since));
+        if route.only.is_some_and(|only| only != kind) || route.since.is_some_and(later) {
             continue;
         }
         if let Some((name, version)) = captures(route.path, &segments) {
@@ -168,7 +207,10 @@ pub fn find(kind: ServiceKind, method: &Method, path: &str) -> Found {
         }
     }
     match segments.as_slice() {
-        [first, _, .., action] if first.eq_ignore_ascii_case("keys") && *method == Method::POST => {
+        [first, _, .., action]
+            if first.eq_ignore_ascii_case("keys")
+                && matches!(*method, Method::POST | Method::PUT) =>
+        {
             Found::UnknownAction((*action).to_owned())
         }
         _ if other_method => Found::OtherMethod,
@@ -210,7 +252,7 @@ mod tests {
 
     fn found(method: &str, path: &str) -> (Operation, String, String) {
         let method = method.parse().expect("method");
-        match find(ServiceKind::Vault, &method, path) {
+        match find(ServiceKind::Vault, None, &method, path) {
             Found::Match(found) => (found.route.operation, found.name, found.version),
             _ => panic!("{path} leads nowhere"),
         }
@@ -233,7 +275,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        let find = |kind, method: &str, path| find(kind, &method.parse().expect("method"), path);
+        let find =
+            |kind, method: &str, path| find(kind, None, &method.parse().expect("method"), path);
         assert!(matches!(find(ServiceKind::ManagedHsm, "GET", "/certificates"), Found::Nothing));
         assert!(matches!(find(ServiceKind::Vault, "PUT", "/keys"), Found::OtherMethod));
         assert!(matches!(

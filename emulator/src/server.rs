@@ -3,12 +3,15 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::HOST;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{HOST, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -21,6 +24,10 @@ use crate::service::{Call, Reply};
 
 /// Largest body that is read.
 const MAX_BODY: usize = 2 * 1024 * 1024;
+/// A body that goes on beyond this ends the connection.
+const MAX_DISCARDED: usize = 64 * 1024 * 1024;
+/// Time for the first half of a truncated body to leave.
+const FLUSH: Duration = Duration::from_millis(50);
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -50,16 +57,19 @@ where
         };
         // Small answers must not wait for acknowledgements; without it they are just slower.
         let _ = stream.set_nodelay(true);
+        let Ok(socket) = stream.as_fd().try_clone_to_owned() else {
+            continue; // out of descriptors: as if the client had not come
+        };
         let (tls, answer) = (tls.clone(), Arc::clone(&answer));
         tokio::spawn(async move {
             match tls {
-                None => connection(stream, answer).await,
+                None => connection(stream, socket, answer).await,
                 Some(tls) => {
                     // A client that does not trust the certificate hangs up: nothing to tell.
                     if let Ok(Ok(stream)) =
                         tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await
                     {
-                        connection(stream, answer).await;
+                        connection(stream, socket, answer).await;
                     }
                 }
             }
@@ -67,28 +77,42 @@ where
     }
 }
 
-async fn connection<S, A, F>(stream: S, answer: Arc<A>)
+async fn connection<S, A, F>(stream: S, socket: OwnedFd, answer: Arc<A>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Call) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
+    let (end, mut ended) = tokio::sync::mpsc::channel(1);
     let service = service_fn(move |request| {
-        let answer = Arc::clone(&answer);
+        let (answer, end) = (Arc::clone(&answer), end.clone());
         async move {
             let reply = match read(request).await {
                 Some(call) => answer(call).await,
-                None => Reply { status: 400, headers: Default::default(), body: Vec::new() },
+                None => Reply::new(400, HeaderMap::new(), Vec::new()),
             };
+            if let Some(reset) = reply.ends {
+                // The connection goes away under this future.
+                let _ = end.send(reset).await;
+                std::future::pending::<()>().await;
+            }
             Ok::<_, Infallible>(response(reply))
         }
     });
-    // A connection that breaks concerns its client only.
-    let _ = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // A connection that breaks concerns its client only.
+        _ = serving => {}
+        Some(reset) = ended.recv() => {
+            if reset {
+                // Closing now sends RST instead of FIN; if not, a test will tell.
+                let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+            }
+        }
+    }
 }
 
 async fn read(request: hyper::Request<Incoming>) -> Option<Call> {
@@ -103,11 +127,7 @@ async fn read(request: hyper::Request<Incoming>) -> Option<Call> {
         Some(host) => host.to_str().ok()?.to_owned(),
         None => parts.uri.authority()?.to_string(),
     };
-    let (body, body_too_large) = match Limited::new(body, MAX_BODY).collect().await {
-        Ok(body) => (body.to_bytes().to_vec(), false),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => (Vec::new(), true),
-        Err(_) => return None,
-    };
+    let (body, body_too_large) = read_body(body).await?;
     Some(Call {
         method,
         path: parts.uri.path().to_owned(),
@@ -119,12 +139,85 @@ async fn read(request: hyper::Request<Incoming>) -> Option<Call> {
     })
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+/// The body, and whether it was too large. What is too large is read on and dropped for a while,
+/// so that a client that is still writing gets to see the answer.
+async fn read_body(mut body: Incoming) -> Option<(Vec<u8>, bool)> {
+    let (mut kept, mut seen) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        seen += data.len();
+        if seen <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        } else if seen > MAX_DISCARDED {
+            return None;
+        }
+    }
+    Some((kept, seen > MAX_BODY))
+}
+
+fn response(reply: Reply) -> Response<Trickle> {
+    let len = reply.body.len();
+    let body = Trickle {
+        end: if reply.truncated { len / 2 } else { len },
+        truncated: reply.truncated,
+        pause: reply.pause,
+        waiting: None,
+        at: 0,
+        bytes: Bytes::from(reply.body),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = reply.headers;
     response
+}
+
+/// A body that comes whole, or byte by byte, or not to its end.
+struct Trickle {
+    bytes: Bytes,
+    at: usize,
+    end: usize,
+    truncated: bool,
+    pause: Duration,
+    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Body for Trickle {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.at == self.end {
+            if !self.truncated {
+                return Poll::Ready(None);
+            }
+            // What was given so far has to be on its way first.
+            let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(FLUSH)));
+            std::task::ready!(sleep.as_mut().poll(context));
+            return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionAborted.into())));
+        }
+        let step = if self.pause.is_zero() { self.end - self.at } else { 1 };
+        if !self.pause.is_zero() {
+            let pause = self.pause;
+            let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            std::task::ready!(sleep.as_mut().poll(context));
+            self.waiting = None;
+        }
+        let data = self.bytes.slice(self.at..self.at + step);
+        self.at += step;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == self.end && !self.truncated
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.bytes.len() - self.at) as u64)
+    }
 }
 
 /// `a=b&c=d`, decoded; `+` is a space.

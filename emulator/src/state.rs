@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use akv_wire::{CertificatePolicy, JsonWebKey, KeyType, ReleasePolicy, RotationPolicy, Tags};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::crypto::Material;
 
@@ -25,6 +27,8 @@ pub struct State {
 pub type Collection<V> = BTreeMap<String, Object<V>>;
 
 /// One name with all its versions.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Object<V: Version> {
     /// The name as it was first written.
     pub name: String,
@@ -42,7 +46,7 @@ pub struct Object<V: Version> {
 }
 
 /// When an object was deleted, and what follows.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Deletion {
     /// When it was asked for, Unix seconds.
     pub at: i64,
@@ -53,16 +57,16 @@ pub struct Deletion {
 }
 
 /// What versions of the three kinds have in common.
-pub trait Version: Clone {
+pub trait Version: Clone + Serialize + DeserializeOwned {
     /// What belongs to the name.
-    type Extra: Default;
+    type Extra: Clone + Default + Serialize + DeserializeOwned;
 
     /// The version's identifier: 32 hex digits.
     fn id(&self) -> &str;
 }
 
 /// Life-cycle attributes that every version of every kind has.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Life {
     /// Whether it may be used.
     pub enabled: bool,
@@ -77,7 +81,7 @@ pub struct Life {
 }
 
 /// One version of a key.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct KeyVersion {
     /// Identifier.
     pub id: String,
@@ -86,6 +90,7 @@ pub struct KeyVersion {
     /// Allowed operations as shown.
     pub key_ops: Vec<String>,
     /// The key itself.
+    #[serde(with = "shared")]
     pub material: Arc<Material>,
     /// Life cycle.
     pub life: Life,
@@ -94,13 +99,13 @@ pub struct KeyVersion {
     /// Release policy.
     pub release_policy: Option<ReleasePolicy>,
     /// Tags.
-    pub tags: Tags,
+    pub tags: Option<Tags>,
     /// Whether it is the key of a certificate.
     pub managed: bool,
 }
 
 /// One version of a secret.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct SecretVersion {
     /// Identifier.
     pub id: String,
@@ -111,13 +116,13 @@ pub struct SecretVersion {
     /// Life cycle.
     pub life: Life,
     /// Tags.
-    pub tags: Tags,
+    pub tags: Option<Tags>,
     /// Whether it is the secret of a certificate.
     pub managed: bool,
 }
 
 /// One version of a certificate.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct CertificateVersion {
     /// Identifier.
     pub id: String,
@@ -126,20 +131,20 @@ pub struct CertificateVersion {
     /// Life cycle; `nbf` and `exp` are the certificate's own.
     pub life: Life,
     /// Tags.
-    pub tags: Tags,
+    pub tags: Option<Tags>,
     /// Whether the chain keeps its order.
     pub preserve_order: Option<bool>,
 }
 
 /// What belongs to a key's name.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct KeyExtra {
     /// The rotation policy, where one was set.
     pub rotation: Option<RotationPolicy>,
 }
 
 /// What belongs to a certificate's name.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct CertificateExtra {
     /// The policy.
     pub policy: CertificatePolicy,
@@ -148,7 +153,7 @@ pub struct CertificateExtra {
 }
 
 /// A certificate being made.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Pending {
     /// Identifier of the request.
     pub request_id: String,
@@ -157,9 +162,10 @@ pub struct Pending {
     /// The signing request, DER.
     pub csr: Vec<u8>,
     /// The key that waits for its certificate.
+    #[serde(with = "shared")]
     pub material: Arc<Material>,
     /// Tags of the version to come.
-    pub tags: Tags,
+    pub tags: Option<Tags>,
     /// Whether the version to come is enabled.
     pub enabled: bool,
     /// When a self-signed certificate is ready, Unix seconds.
@@ -251,6 +257,23 @@ impl KeyVersion {
             key_ops: Some(self.key_ops.clone()),
             ..self.material.public()
         }
+    }
+}
+
+/// Key material behind its counted reference.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::crypto::Material;
+
+    pub fn serialize<S: Serializer>(key: &Arc<Material>, to: S) -> Result<S::Ok, S::Error> {
+        key.as_ref().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Material>, D::Error> {
+        Material::deserialize(from).map(Arc::new)
     }
 }
 

@@ -1,16 +1,21 @@
-//! C_GenerateKey, C_GenerateKeyPair.
+//! C_GenerateKey, C_GenerateKeyPair, C_WrapKey, C_UnwrapKey.
 
 use std::sync::Arc;
 
 use cryptoki_sys::*;
 
-use super::arg::{Mechanism, Place, Template as Given};
+use super::arg::{Input, Mechanism, Output, Place, Template as Given};
 use crate::{
     error::{Error, Result},
     mechanism::parameter,
     module::Module,
     object::template::Template,
-    operation::{generate::Generating, generate_secret::GeneratingSecret},
+    operation::{
+        Size, Stage, create,
+        generate::Generating,
+        generate_secret::GeneratingSecret,
+        wrap::{Unwrapping, Wrapping},
+    },
     session::Session,
 };
 
@@ -64,4 +69,46 @@ pub(super) fn generate_pair(
     let pair = generating.run(slot, session.handle)?;
     public_key.put(pair.public)?;
     private_key.put(pair.private)
+}
+
+pub(super) fn wrap(
+    module: &Module,
+    session: Arc<Session>,
+    mechanism: Mechanism<'_>,
+    wrapping: CK_OBJECT_HANDLE,
+    key: CK_OBJECT_HANDLE,
+    wrapped: Output<'_>,
+) -> Result<()> {
+    let (slot, room) = (module.slot(&session), wrapped.room()?);
+    let (kind, parameter) = mechanism.required()?;
+    let handle_of = |rv| move |error: Error| Error::new(rv, error.sentence().to_owned());
+    let wrapping =
+        module.key(&session, wrapping).map_err(handle_of(CKR_WRAPPING_KEY_HANDLE_INVALID))?;
+    let key = module.key(&session, key)?;
+    let mut stage = Stage::Idle;
+    stage.begin(|| Wrapping::new(slot, kind, &parameter, &wrapping, &key))?;
+    let size = |wrapping: &Wrapping| Ok(Size::Exact(wrapping.size()));
+    wrapped.deliver(stage.one_shot(room, &[], size, |wrapping| wrapping.finish())?)
+}
+
+pub(super) fn unwrap(
+    module: &Module,
+    session: Arc<Session>,
+    mechanism: Mechanism<'_>,
+    unwrapping: CK_OBJECT_HANDLE,
+    wrapped: Input<'_>,
+    template: Given<'_>,
+    key: Place<'_, CK_OBJECT_HANDLE>,
+) -> Result<()> {
+    key.needed()?;
+    let slot = module.slot(&session);
+    let (kind, parameter) = mechanism.required()?;
+    let unwrapping = module.key(&session, unwrapping).map_err(|error| {
+        Error::new(CKR_UNWRAPPING_KEY_HANDLE_INVALID, error.sentence().to_owned())
+    })?;
+    let (class, template) = super::object::template_of(&template.values()?)?;
+    super::object::writable(&session, template.on_token())?;
+    super::object::visible(slot, create::is_private(slot, class, &template))?;
+    let unwrapping = Unwrapping::new(slot, kind, &parameter, &unwrapping, class, template)?;
+    key.put(unwrapping.run(slot, wrapped.bytes()?, session.handle)?)
 }

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     module::Module,
     operation::{
+        Keyed,
         message::{MessageCrypting, MessageSigning, MessageVerifying},
         sign::Signing,
         verify::Verifying,

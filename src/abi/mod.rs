@@ -4,17 +4,15 @@
 #![allow(unsafe_code)]
 
 pub mod arg;
-mod crypt;
 mod digest;
+mod family;
 mod general;
 mod key;
 mod message;
 mod object;
 mod random;
-mod recover;
 mod search;
 mod session;
-mod sign;
 mod slot;
 mod table;
 mod verify;
@@ -32,23 +30,19 @@ pub use table::FUNCTIONS;
 use crate::error::{Error, Result};
 
 /// Runs the body of a C function: a panic is CKR_GENERAL_ERROR, an error is logged and becomes
-/// its CK_RV.
+/// its CK_RV. At level trace every call is logged, by name alone.
 fn boundary(function: &'static str, body: impl FnOnce() -> Result<()>) -> CK_RV {
     let inside = INSIDE.try_with(|inside| inside.replace(true)).unwrap_or(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         Err(Error::new(CKR_GENERAL_ERROR, "a mistake in this module, not in its caller (a panic)"))
     });
     let _ = INSIDE.try_with(|cell| cell.set(inside));
-    match outcome {
-        Ok(()) => CKR_OK,
-        Err(error) => {
-            // The logger runs inside the boundary too: even its failure must not leave.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-                log::log!(error.level(), "{function}: {error} [CKR {:#x}]", error.rv());
-            }));
-            error.rv()
-        }
-    }
+    // The logger runs inside the boundary too: even its failure must not leave.
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| match &outcome {
+        Ok(()) => log::trace!("{function}"),
+        Err(error) => log::log!(error.level(), "{function}: {error} [CKR {:#x}]", error.rv()),
+    }));
+    outcome.map_or_else(|error| error.rv(), |()| CKR_OK)
 }
 
 thread_local! {

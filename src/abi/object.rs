@@ -23,20 +23,24 @@ pub(super) fn create(
 ) -> Result<()> {
     object.needed()?;
     let slot = module.slot(&session);
-    let given = template.values()?;
-    let class = given
-        .iter()
-        .find(|(kind, _)| *kind == CKA_CLASS)
-        .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "CKA_CLASS is missing"))?;
-    let class = class
-        .1
-        .try_into()
-        .map(CK_ULONG::from_ne_bytes)
-        .map_err(|_| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG"))?;
-    let template = Template::new(class, &given)?;
+    let (class, template) = template_of(&template.values()?)?;
     writable(&session, template.on_token())?;
     visible(slot, create::is_private(slot, class, &template))?;
     object.put(create::create(slot, class, &template, session.handle)?)
+}
+
+/// The class that a template names, and the template read for it.
+pub(super) fn template_of(
+    given: &[(CK_ATTRIBUTE_TYPE, &[u8])],
+) -> Result<(CK_OBJECT_CLASS, Template)> {
+    let (_, class) = given
+        .iter()
+        .find(|(kind, _)| *kind == CKA_CLASS)
+        .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "CKA_CLASS is missing"))?;
+    let class = <[u8; _]>::try_from(*class)
+        .map(CK_ULONG::from_ne_bytes)
+        .map_err(|_| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG"))?;
+    Ok((class, Template::new(class, given)?))
 }
 
 pub(super) fn copy(

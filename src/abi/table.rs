@@ -12,8 +12,13 @@ use std::os::raw::c_void;
 use cryptoki_sys::*;
 
 use super::{
-    arg, crypt, digest, general, key, message, object, random, recover, search, session, sign,
-    slot, verify,
+    arg, digest, family, general, key, message, object, random, search, session, slot, verify,
+};
+use crate::operation::{
+    crypt::{Decrypting, Encrypting},
+    digest::Digesting,
+    sign::{Signing, SigningRecoverably},
+    verify::Recovering,
 };
 
 /// The value of an argument, made from the C arguments of one call.
@@ -249,31 +254,32 @@ cryptoki! {
             => search::next;
         C_FindObjectsFinal(session: Session) => search::end;
         C_EncryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => crypt::encrypt_init;
+            => family::init::<Encrypting>;
         C_Encrypt(session: Session, (data, data_len): In, (out, out_len): Out)
-            => crypt::encrypt;
+            => family::one_shot::<Encrypting>;
         C_EncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out)
-            => crypt::encrypt_update;
-        C_EncryptFinal(session: Session, (out, out_len): Out) => crypt::encrypt_last;
+            => family::stream::<Encrypting>;
+        C_EncryptFinal(session: Session, (out, out_len): Out) => family::last::<Encrypting>;
         C_DecryptInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => crypt::decrypt_init;
+            => family::init::<Decrypting>;
         C_Decrypt(session: Session, (data, data_len): In, (out, out_len): Out)
-            => crypt::decrypt;
+            => family::one_shot::<Decrypting>;
         C_DecryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out)
-            => crypt::decrypt_update;
-        C_DecryptFinal(session: Session, (out, out_len): Out) => crypt::decrypt_last;
+            => family::stream::<Decrypting>;
+        C_DecryptFinal(session: Session, (out, out_len): Out) => family::last::<Decrypting>;
         C_DigestInit(session: Session, mechanism: Mechanism) => digest::init;
-        C_Digest(session: Session, (data, data_len): In, (out, out_len): Out) => digest::one_shot;
-        C_DigestUpdate(session: Session, (part, part_len): In) => digest::update;
+        C_Digest(session: Session, (data, data_len): In, (out, out_len): Out) => family::one_shot::<Digesting>;
+        C_DigestUpdate(session: Session, (part, part_len): In) => family::update::<Digesting>;
         C_DigestKey(session: Session, key: CK_OBJECT_HANDLE) => digest::key;
-        C_DigestFinal(session: Session, (out, out_len): Out) => digest::last;
-        C_SignInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE) => sign::init;
-        C_Sign(session: Session, (data, data_len): In, (out, out_len): Out) => sign::one_shot;
-        C_SignUpdate(session: Session, (part, part_len): In) => sign::update;
-        C_SignFinal(session: Session, (out, out_len): Out) => sign::last;
+        C_DigestFinal(session: Session, (out, out_len): Out) => family::last::<Digesting>;
+        C_SignInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE) => family::init::<Signing>;
+        C_Sign(session: Session, (data, data_len): In, (out, out_len): Out) => family::one_shot::<Signing>;
+        C_SignUpdate(session: Session, (part, part_len): In) => family::update::<Signing>;
+        C_SignFinal(session: Session, (out, out_len): Out) => family::last::<Signing>;
         C_SignRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => recover::sign_init;
-        C_SignRecover(session: Session, (data, data_len): In, (out, out_len): Out) => recover::sign;
+            => family::init::<SigningRecoverably>;
+        C_SignRecover(session: Session, (data, data_len): In, (out, out_len): Out)
+            => family::one_shot::<SigningRecoverably>;
         C_VerifyInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
             => verify::init;
         C_Verify(session: Session, (data, data_len): In, (signature, signature_len): In)
@@ -281,9 +287,9 @@ cryptoki! {
         C_VerifyUpdate(session: Session, (part, part_len): In) => verify::update;
         C_VerifyFinal(session: Session, (signature, signature_len): In) => verify::last;
         C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
-            => recover::verify_init;
+            => family::init::<Recovering>;
         C_VerifyRecover(session: Session, (signature, signature_len): In, (out, out_len): Out)
-            => recover::verify;
+            => family::one_shot::<Recovering>;
         C_DigestEncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_DecryptDigestUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_SignEncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
@@ -295,10 +301,10 @@ cryptoki! {
             public_key: Place<CK_OBJECT_HANDLE>, private_key: Place<CK_OBJECT_HANDLE>)
             => key::generate_pair;
         C_WrapKey(session: Session, mechanism: Mechanism, wrapping: CK_OBJECT_HANDLE,
-            key: CK_OBJECT_HANDLE, (wrapped, wrapped_len): Out);
+            key: CK_OBJECT_HANDLE, (wrapped, wrapped_len): Out) => key::wrap;
         C_UnwrapKey(session: Session, mechanism: Mechanism, unwrapping: CK_OBJECT_HANDLE,
             (wrapped, wrapped_len): In, (template, count): Template,
-            key: Place<CK_OBJECT_HANDLE>);
+            key: Place<CK_OBJECT_HANDLE>) => key::unwrap;
         C_DeriveKey(session: Session, mechanism: Mechanism, base: CK_OBJECT_HANDLE,
             (template, count): Template, key: Place<CK_OBJECT_HANDLE>);
         C_SeedRandom(session: Session, (seed, seed_len): In) => random::seed;

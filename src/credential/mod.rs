@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use cryptoki_sys::{
-    CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_PIN_INCORRECT, CKR_USER_NOT_LOGGED_IN,
+    CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_PIN_EXPIRED, CKR_PIN_INCORRECT, CKR_USER_NOT_LOGGED_IN,
 };
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
@@ -33,6 +33,8 @@ use crate::{
 
 /// A token is not sent with less than this left: the request and the clocks take their time.
 const MARGIN: Duration = Duration::from_secs(20);
+/// Entra's code for a client secret past its end.
+const SECRET_EXPIRED: &str = "AADSTS7000222";
 /// A refusal is repeated from memory for this long, so that a host that goes on calling with a
 /// wrong secret does not go on asking with it.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
@@ -120,8 +122,8 @@ impl Credential {
     /// Logs in with a PIN that is a client secret or `client-id:secret`, by getting a token.
     ///
     /// # Errors
-    /// CKR_PIN_INCORRECT when the authority refuses it, CKR_DEVICE_ERROR when it cannot be asked.
-    /// The previous login stays then.
+    /// CKR_PIN_INCORRECT when the authority refuses it, CKR_PIN_EXPIRED when it says that the
+    /// secret has expired, CKR_DEVICE_ERROR when it cannot be asked. The previous login stays then.
     pub fn login(&self, pin: &[u8], deadline: Instant) -> Result<()> {
         let login = self.source.login_secret(pin)?;
         let tenant = self.lock().tenant.clone();
@@ -129,6 +131,9 @@ impl Credential {
             .source
             .acquire(&self.net, Some(&login), tenant.as_deref(), deadline)
             .map_err(|failure| match failure {
+                Failure::Refused(why) if why.contains(SECRET_EXPIRED) => {
+                    Error::new(CKR_PIN_EXPIRED, why)
+                }
                 Failure::Refused(why) => Error::new(CKR_PIN_INCORRECT, why),
                 other => other.into_error(),
             })?;

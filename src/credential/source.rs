@@ -30,6 +30,7 @@ use crate::{
     config::{CredentialConfig, ManagedIdentityEndpoint, SecretSource, TokenConfig, UserAssigned},
     error::{Error, Result},
     net::{Net, NetError},
+    process,
 };
 
 /// Of a virtual machine.
@@ -204,6 +205,9 @@ impl Source {
                     .map(|made| made as Arc<dyn TokenCredential>)
                     .map_err(refused)
             }
+            CredentialConfig::AzureCli if process::is_secure() => Err(Failure::Refused(
+                "no program of the caller's PATH is started in a set-uid process".into(),
+            )),
             CredentialConfig::AzureCli => {
                 let options = AzureCliCredentialOptions {
                     tenant_id: Some(tenant.to_owned()).filter(|tenant| !tenant.is_empty()),

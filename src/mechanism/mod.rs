@@ -34,6 +34,8 @@ pub enum Scheme {
     Aes(AesMode),
     /// AES key wrap.
     AesWrap(KeyWrap),
+    /// An AES key wraps the key with padding (RFC 5649), and RSAES-OAEP the AES key.
+    RsaAesWrap,
     /// RSA key pair generation.
     GenerateRsa,
     /// EC key pair generation.
@@ -89,6 +91,7 @@ pub struct Mechanism {
 const SIGNING: CK_FLAGS = CKF_SIGN | CKF_MESSAGE_SIGN;
 const VERIFYING: CK_FLAGS = CKF_VERIFY | CKF_MESSAGE_VERIFY | CKF_MULTI_MESSAGE;
 const SIGN: CK_FLAGS = SIGNING | VERIFYING;
+const WRAP: CK_FLAGS = CKF_WRAP | CKF_UNWRAP;
 const CRYPT: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
 const RECOVER: CK_FLAGS = CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER;
 const MESSAGES: CK_FLAGS = CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT | CKF_MULTI_MESSAGE;
@@ -126,7 +129,7 @@ use Hash::{Sha1, Sha3_224, Sha3_256, Sha3_384, Sha3_512, Sha224, Sha256, Sha384,
 use KeyWrap::{Rfc3394, Rfc5649};
 use Scheme::{
     Aes, AesWrap, Digest, Ecdsa, GenerateAes, GenerateEc, GenerateGeneric, GenerateRsa, Hmac, Oaep,
-    Pkcs1, Pss, RawRsa,
+    Pkcs1, Pss, RawRsa, RsaAesWrap,
 };
 
 /// Every mechanism, sorted by its number: name, what it does, uses with keys of the service, uses
@@ -187,6 +190,7 @@ pub static MECHANISMS: &[Mechanism] = &[
     mechanism!(CKM_ECDSA_SHA3_256, Ecdsa(Some(Sha3_256)), SIGN | CURVES, SIGN | CURVES, EC),
     mechanism!(CKM_ECDSA_SHA3_384, Ecdsa(Some(Sha3_384)), SIGN | CURVES, SIGN | CURVES, EC),
     mechanism!(CKM_ECDSA_SHA3_512, Ecdsa(Some(Sha3_512)), SIGN | CURVES, SIGN | CURVES, EC),
+    mechanism!(CKM_RSA_AES_KEY_WRAP, RsaAesWrap, WRAP, WRAP, RSA),
     mechanism!(CKM_AES_KEY_GEN, GenerateAes, CKF_GENERATE, CKF_GENERATE, AES),
     mechanism!(CKM_AES_ECB, Aes(Ecb), NONE, CRYPT, AES),
     mechanism!(CKM_AES_CBC, Aes(Cbc), CRYPT, CRYPT, AES),
@@ -219,7 +223,7 @@ impl Mechanism {
     pub fn key_type(&self) -> Option<CK_KEY_TYPE> {
         match self.scheme {
             Digest(_) => None,
-            Pkcs1(_) | Pss(_) | Oaep | RawRsa | GenerateRsa => Some(CKK_RSA),
+            Pkcs1(_) | Pss(_) | Oaep | RawRsa | RsaAesWrap | GenerateRsa => Some(CKK_RSA),
             Ecdsa(_) | GenerateEc => Some(CKK_EC),
             Aes(_) | AesWrap(_) | GenerateAes => Some(CKK_AES),
             Hmac(..) | GenerateGeneric => Some(CKK_GENERIC_SECRET),

@@ -163,13 +163,51 @@ pub fn mac_len(hash: Hash, general: bool, parameter: &Parameter<'_>) -> Result<u
     len.ok_or_else(|| invalid(format!("{wanted} bytes of an HMAC with {}", hash.name())))
 }
 
+/// CKM_RSA_AES_KEY_WRAP parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RsaAesWrap {
+    /// Bytes of the temporary AES key: 16, 24 or 32.
+    pub aes: usize,
+    /// How that key is encrypted.
+    pub oaep: Oaep,
+}
+
+impl RsaAesWrap {
+    /// Reads CK_RSA_AES_KEY_WRAP_PARAMS.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID for another size of AES key, or as [`Oaep::parse`].
+    pub fn parse(parameter: &Parameter<'_>) -> Result<RsaAesWrap> {
+        let (bits, oaep) = parameter.rsa_aes()?;
+        let aes = match bits {
+            128 | 192 | 256 => bits as usize / 8,
+            _ => return Err(invalid(format!("an AES key of {bits} bits"))),
+        };
+        Ok(RsaAesWrap { aes, oaep: Oaep::parse(&oaep)? })
+    }
+
+    /// What a transfer blob must be made with (BYOK specification): AES-256, OAEP with SHA-1.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_PARAM_INVALID.
+    pub fn for_transfer(&self) -> Result<()> {
+        let sha1 = Oaep { hash: Hash::Sha1, mgf: Hash::Sha1, label: vec![] };
+        if self.aes == 32 && self.oaep == sha1 {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "a key transfer is made with an AES key of 256 bits and OAEP with SHA-1, not {self:?}"
+        )))
+    }
+}
+
 /// Refuses a parameter where the mechanism has none.
 ///
 /// # Errors
 /// CKR_MECHANISM_PARAM_INVALID.
 pub fn none(mechanism: &Mechanism, parameter: &Parameter<'_>) -> Result<()> {
     let takes_one = match mechanism.scheme {
-        Scheme::Pss(_) | Scheme::Oaep | Scheme::Hmac(_, true) => true,
+        Scheme::Pss(_) | Scheme::Oaep | Scheme::RsaAesWrap | Scheme::Hmac(_, true) => true,
         Scheme::Aes(mode) => mode != AesMode::Ecb,
         _ => false,
     };

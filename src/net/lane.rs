@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -121,6 +122,16 @@ impl Lane {
                 }
             }
         });
+    }
+
+    /// The addresses of a name, as a request of this lane would find them.
+    pub fn resolve(
+        &mut self,
+        resolver: &Resolver,
+        host: &str,
+    ) -> Result<Vec<SocketAddr>, NetError> {
+        let found = self.drive(resolver.resolve(host));
+        found.map_err(|error| NetError::Connect(error.to_string()))
     }
 
     /// Idle for longer than [`IDLE_LIMIT`].

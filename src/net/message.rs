@@ -1,6 +1,6 @@
 //! What goes over a lane: a request, an answer, or the reason there is none.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, iter, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -82,7 +82,9 @@ impl fmt::Debug for Response {
 pub enum NetError {
     /// All `max_connections` lanes were in use until the deadline. Not sent.
     Busy,
-    /// No connection: name resolution, TCP or TLS. Not sent.
+    /// The host name does not exist, or has no address. Not sent.
+    UnknownHost(String),
+    /// No connection: no answer from DNS, TCP or TLS. Not sent.
     Connect(String),
     /// The peer's certificate was refused. Not sent.
     Untrusted(String),
@@ -105,6 +107,7 @@ impl NetError {
     pub fn unsent(&self) -> bool {
         match self {
             NetError::Busy
+            | NetError::UnknownHost(_)
             | NetError::Connect(_)
             | NetError::Untrusted(_)
             | NetError::Resources(_)
@@ -122,8 +125,16 @@ impl NetError {
     /// Sorts an error of the HTTP client.
     pub(super) fn from_client(error: reqwest::Error, connect_timeout: Duration) -> Self {
         let error = error.without_url();
-        if let Some(reason) = refused_certificate(&error) {
-            return NetError::Untrusted(reason);
+        let causes = || causes(&error);
+        let tls = causes().find_map(|cause| cause.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+            return NetError::Untrusted(reason.to_string());
+        }
+        let unknown = causes().find(|cause| {
+            cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+        });
+        if let Some(unknown) = unknown {
+            return NetError::UnknownHost(unknown.to_string());
         }
         if error.is_connect() && error.is_timeout() {
             return NetError::Connect(format!("no connection within {connect_timeout:?}"));
@@ -140,7 +151,9 @@ impl fmt::Display for NetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NetError::Busy => f.write_str("all connections were in use until the deadline"),
-            NetError::Connect(reason) => write!(f, "no connection: {reason}"),
+            NetError::UnknownHost(reason) | NetError::Connect(reason) => {
+                write!(f, "no connection: {reason}")
+            }
             NetError::Untrusted(reason) => {
                 write!(f, "the server's certificate is not trusted: {reason}")
             }
@@ -158,20 +171,16 @@ impl fmt::Display for NetError {
 
 impl std::error::Error for NetError {}
 
-/// The verifier's reason, when it was a certificate that ended the handshake.
-fn refused_certificate(error: &reqwest::Error) -> Option<String> {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(rustls::Error::InvalidCertificate(reason)) = inner.downcast_ref() {
-            return Some(reason.to_string());
-        }
-        // An io::Error is not the source of what wraps it: what it holds comes before its source.
-        source = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+/// What caused an error, outermost first. An io::Error is not the source of what it holds, so that
+/// comes before its source.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    iter::successors(std::error::Error::source(error), |cause| {
+        let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match held {
             Some(held) => Some(held),
-            None => inner.source(),
-        };
-    }
-    None
+            None => cause.source(),
+        }
+    })
 }
 
 /// The error and its causes in one line, each said once.

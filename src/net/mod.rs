@@ -14,6 +14,7 @@ mod tls;
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -131,8 +132,26 @@ impl Net {
         Ok(())
     }
 
+    /// The addresses requests to `host` go to, with port 0 for the URL's: `address` of the
+    /// configuration, the hosts file or DNS. Behind a proxy nobody asks this.
+    ///
+    /// # Errors
+    /// [`NetError::Connect`] with the reason.
+    pub fn addresses(
+        &self,
+        host: &str,
+        deadline: Instant,
+    ) -> std::result::Result<Vec<SocketAddr>, NetError> {
+        lane::usable_thread()?;
+        let mut taken = self.take(deadline)?;
+        let resolved = taken.lane()?.resolve(&self.inner.plan.resolver, host);
+        taken.give_back();
+        resolved
+    }
+
     fn take(&self, deadline: Instant) -> std::result::Result<Taken<'_>, NetError> {
         let inner = &*self.inner;
+        inner.drop_stale_wide_lane();
         let mut pool = locked(&inner.pool);
         loop {
             let now = Instant::now();
@@ -157,6 +176,17 @@ impl Net {
             };
             pool = inner.freed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+impl Inner {
+    /// The last search may have been the only one, and its connections are many.
+    fn drop_stale_wide_lane(&self) {
+        let stale = match self.wide.try_lock() {
+            Ok(mut wide) => wide.take_if(|lane| lane.stale(Instant::now())),
+            Err(_) => None,
+        };
+        drop(stale);
     }
 }
 
@@ -243,8 +273,12 @@ mod tests {
         }
         let long_ago = Instant::now() - lane::IDLE_LIMIT - Duration::from_secs(1);
         locked(&net.inner.pool).idle[..2].iter_mut().for_each(|lane| lane.last_used = long_ago);
+        let mut wide = net.inner.plan.build(8).expect("lane");
+        wide.last_used = long_ago;
+        *locked(&net.inner.wide) = Some(wide);
         let taken = net.take(deadline).expect("place");
         assert!(taken.lane.is_some(), "the one that is still fresh");
+        assert!(locked(&net.inner.wide).is_none());
         let pool = locked(&net.inner.pool);
         assert_eq!((pool.idle.len(), pool.existing), (0, 1));
     }

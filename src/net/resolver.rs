@@ -86,7 +86,7 @@ impl Resolver {
     }
 
     /// The addresses of `host`, with port 0 for "the URL's".
-    async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+    pub async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if let Some((_, address)) = self.fixed.as_ref().filter(|(fixed, _)| *fixed == host) {
             return Ok(vec![*address]);

@@ -131,4 +131,14 @@ pub(super) mod tests {
         let tls = Tls::new(None, Arc::default()).unwrap();
         assert!(matches!(tls.config(), Err(NetError::Untrusted(_))));
     }
+
+    #[test]
+    fn the_systems_own_roots_are_usable() {
+        let surroundings = Surroundings::read(&crate::config::Env::empty());
+        if surroundings.system_roots.is_empty() {
+            eprintln!("SKIPPED: this machine has no bundle of roots (package ca-certificates)");
+            return;
+        }
+        Tls::new(None, Arc::new(surroundings)).unwrap().config().unwrap();
+    }
 }

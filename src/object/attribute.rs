@@ -188,6 +188,7 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_EC_POINT), Bytes, Classes::PRIVATE_OR_PUBLIC, Template, "EC: DER OCTET STRING of 04‖X‖Y"),
     row(named!(CKA_ALWAYS_AUTHENTICATE), Bool, Classes::PRIVATE, Template, "false"),
     row(named!(CKA_WRAP_WITH_TRUSTED), Bool, Classes::PRIVATE_OR_SECRET, Template, "false"),
+    row(named!(CKA_PROFILE_ID), Ulong, Classes::NONE, Token, "profile objects: CKP_…"),
     row(named!(CKA_ALLOWED_MECHANISMS), Mechanisms, Classes::KEYS, Template, "what this token offers for the key's type"),
 ];
 
@@ -361,7 +362,11 @@ mod tests {
         for row in ATTRIBUTES {
             let having: Vec<_> =
                 classes.iter().filter(|(c, _)| row.classes.has(*c)).map(|(_, n)| *n).collect();
-            let objects = if having.len() == 4 { "all".to_owned() } else { having.join(", ") };
+            let objects = match having.len() {
+                0 => "profile".to_owned(),
+                4 => "all".to_owned(),
+                _ => having.join(", "),
+            };
             let giver = match row.giver {
                 Giver::Token => "token",
                 Giver::Template => "template",

@@ -5,6 +5,7 @@ pub mod attribute;
 pub mod certificate;
 pub mod dates;
 pub mod naming;
+pub mod profile;
 pub mod project;
 pub mod session_key;
 pub mod session_secret;
@@ -57,6 +58,8 @@ pub struct VaultKey {
     pub name: String,
     /// 32 hex digits.
     pub version: String,
+    /// Its identifier as the service wrote it: `https://{host}/keys/{name}/{version}`.
+    pub id: String,
     /// What kind of key it is.
     pub kind: VaultKeyKind,
 }

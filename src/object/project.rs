@@ -6,10 +6,7 @@ use std::sync::Arc;
 use akv_wire::{JsonWebKey, KeyBundle};
 use cryptoki_sys::*;
 
-use super::{
-    Attributes, Material, Object, VaultKey, VaultKeyKind, dates,
-    tag::{TAG, Tag},
-};
+use super::{Attributes, Material, Object, VaultKey, VaultKeyKind, dates, tag::Tag};
 use crate::{
     config::{Login, TokenConfig},
     crypto::{Curve, PublicKey},
@@ -37,12 +34,17 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
     let (name, version) = jwk.name_and_version().ok_or_else(|| {
         Error::new(CKR_DEVICE_ERROR, format!("the service sent a key without identifier: {jwk:?}"))
     })?;
-    let tag = tag_of(bundle);
+    let tag = Tag::of(bundle.tags.as_ref());
     let kind = match kind(jwk)? {
         VaultKeyKind::Secret(_) => VaultKeyKind::Secret(bundle.attributes.key_size.or(tag.size)),
         pair => pair,
     };
-    let key = Arc::new(VaultKey { name: name.to_owned(), version: version.to_owned(), kind });
+    let key = Arc::new(VaultKey {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        id: jwk.kid.clone().unwrap_or_default(),
+        kind,
+    });
     let identity = Identity::of(&key, &tag, standing);
     let usage = Usage::of(bundle);
     let common = common(bundle, token);
@@ -60,20 +62,7 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
 pub fn lacks_size(bundle: &KeyBundle) -> bool {
     matches!(kind(&bundle.key), Ok(VaultKeyKind::Secret(_)))
         && bundle.attributes.key_size.is_none()
-        && tag_of(bundle).size.is_none()
-}
-
-fn tag_of(bundle: &KeyBundle) -> Tag {
-    let value = bundle.tags.as_ref().and_then(|tags| tags.get(TAG));
-    value.map(|value| Tag::parse(value)).unwrap_or_default()
-}
-
-/// The label a name has for PKCS#11 clients, from its listing row alone.
-pub fn label_in_listing<'a>(name: &'a str, tag_value: Option<&str>) -> std::borrow::Cow<'a, str> {
-    match tag_value.and_then(|value| Tag::parse(value).label) {
-        Some(label) => label.into(),
-        None => name.into(),
-    }
+        && Tag::of(bundle.tags.as_ref()).size.is_none()
 }
 
 /// The computed identifier of a public key in a bundle; None for secret and unknown keys.

@@ -104,6 +104,21 @@ pub fn brought_private(
     private_object(&private_of(template)?, template, Source::Brought, session, slot)
 }
 
+/// A private key that was unwrapped into the session.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT for a template of another key type.
+pub fn unwrapped(
+    key: &PrivateKey,
+    template: &Template,
+    session: CK_SESSION_HANDLE,
+    slot: &Slot,
+) -> Result<Object> {
+    let key_type = if key.public().is_rsa() { CKK_RSA } else { CKK_EC };
+    template.fixed_ulong(CKA_KEY_TYPE, key_type)?;
+    private_object(key, template, Source::Brought, session, slot)
+}
+
 /// The private key whose material is in a template.
 ///
 /// # Errors

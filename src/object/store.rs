@@ -12,6 +12,7 @@ use cryptoki_sys::*;
 use super::{
     Object,
     certificate::{Certificate, Given},
+    profile,
 };
 use crate::error::{Error, Result};
 
@@ -31,6 +32,8 @@ struct Inner {
     objects: BTreeMap<CK_OBJECT_HANDLE, Arc<Object>>,
     /// What searches find.
     shown: BTreeSet<CK_OBJECT_HANDLE>,
+    /// What searches for its class find, and no others.
+    profiles: BTreeSet<CK_OBJECT_HANDLE>,
     by_label: HashMap<Vec<u8>, BTreeSet<CK_OBJECT_HANDLE>>,
     by_id: HashMap<Vec<u8>, BTreeSet<CK_OBJECT_HANDLE>>,
     /// CKA_UNIQUE_ID to handle: an object that comes back has the handle it had.
@@ -101,6 +104,11 @@ impl Store {
     /// A store that shows `certificates`, which the configuration names.
     pub fn new(certificates: Vec<Certificate>, first_handle: CK_OBJECT_HANDLE) -> Store {
         let mut inner = Inner { next_handle: first_handle, ..Inner::default() };
+        for profile in profile::objects() {
+            let handle = inner.show(profile);
+            inner.hide(handle);
+            inner.profiles.insert(handle);
+        }
         for certificate in certificates {
             inner.add_certificate(certificate, Origin::Configured);
         }
@@ -144,7 +152,9 @@ impl Store {
             .map(|id| inner.by_id.get(id))
             .or_else(|| value_of(CKA_LABEL).map(|label| inner.by_label.get(label)));
         let nothing = BTreeSet::new();
+        let profiles = value_of(CKA_CLASS).is_some_and(|v| *v == CKO_PROFILE.to_ne_bytes());
         let candidates = match indexed {
+            _ if profiles => &inner.profiles,
             Some(handles) => handles.unwrap_or(&nothing),
             None => &inner.shown,
         };

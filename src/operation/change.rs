@@ -41,10 +41,8 @@ pub fn set(
         .filter(|(kind, value)| object.attributes.bytes(*kind) != Some(value))
         .copied()
         .collect();
-    for (kind, _) in given {
-        if row_of(*kind).is_some_and(|row| row.giver == Giver::Template)
-            && changes.iter().any(|(changed, _)| changed == kind)
-        {
+    for (kind, value) in &changes {
+        if row_of(*kind).is_some_and(|row| row.giver == Giver::Template) && !hides(*kind, value) {
             return Err(Error::new(
                 CKR_ATTRIBUTE_READ_ONLY,
                 format!("{} of '{}' cannot be changed", name_of(*kind), object.label()),
@@ -68,6 +66,7 @@ pub fn set(
             for (kind, value) in template.iter() {
                 changed.attributes.set(kind, value);
             }
+            keep_secrets(&mut changed);
             slot.store.replace(handle, changed)
         }
     }
@@ -172,14 +171,13 @@ pub fn copy(
     let mut copy = object.clone();
     copy.owner = Some(session);
     for (kind, value) in template.iter() {
-        // Sensitive can only become true, extractable only false (clause 5.7.2).
-        let rises = match kind {
-            CKA_SENSITIVE => template.flag(kind) == Some(true),
-            CKA_EXTRACTABLE => template.flag(kind) == Some(false),
+        let may = match kind {
             CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => true,
-            _ => row_of(kind).is_some_and(|row| row.giver == Giver::Owner),
+            _ => {
+                hides(kind, value) || row_of(kind).is_some_and(|row| row.giver == Giver::Owner)
+            }
         };
-        if !rises && object.attributes.bytes(kind) != Some(value) {
+        if !may && object.attributes.bytes(kind) != Some(value) {
             return Err(Error::new(
                 CKR_ATTRIBUTE_READ_ONLY,
                 format!("{} cannot be changed in a copy", name_of(kind)),
@@ -187,12 +185,27 @@ pub fn copy(
         }
         copy.attributes.set(kind, value);
     }
-    if matches!(copy.material, Material::Private(_) | Material::Secret(_))
-        && (copy.attributes.is(CKA_SENSITIVE) || !copy.attributes.is(CKA_EXTRACTABLE))
-    {
-        copy.attributes.withdraw_secrets();
-    }
+    keep_secrets(&mut copy);
     Ok(slot.store.add(copy))
+}
+
+/// Whether a change only takes away what could be seen: sensitive can become true, extractable
+/// false, and neither can go back (footnotes 11 and 12 of the attribute tables).
+fn hides(kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> bool {
+    match kind {
+        CKA_SENSITIVE => value == [CK_TRUE],
+        CKA_EXTRACTABLE => value == [CK_FALSE],
+        _ => false,
+    }
+}
+
+/// Drops the key material from the attributes of a key that must not give it out.
+fn keep_secrets(object: &mut Object) {
+    if matches!(object.material, Material::Private(_) | Material::Secret(_))
+        && (object.attributes.is(CKA_SENSITIVE) || !object.attributes.is(CKA_EXTRACTABLE))
+    {
+        object.attributes.withdraw_secrets();
+    }
 }
 
 /// Destroys an object. A key of the service is soft-deleted with all its versions, if the

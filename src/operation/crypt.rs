@@ -11,7 +11,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use super::{
-    Size,
+    Keyed, Operation, Size, Streaming,
     key::{self, DECRYPT, ENCRYPT},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     mechanism::{Mechanism, Scheme, parameter},
     object::{Material, Object},
+    session::{Family, Session},
     slot::Slot,
 };
 
@@ -27,6 +28,72 @@ pub use service::{GCM_IV, GCM_TAG, algorithm, check_gcm, open};
 
 /// Longest input of AES key wrap: far above any key.
 const MAX_WRAPPED: usize = 65_536;
+
+/// The operation of one direction.
+macro_rules! operation {
+    ($(#[$doc:meta])* $name:ident $family:ident $direction:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name(Crypting);
+
+        impl Keyed for $name {
+            fn new(
+                slot: &Slot,
+                kind: CK_MECHANISM_TYPE,
+                parameter: &Parameter<'_>,
+                object: &Arc<Object>,
+            ) -> Result<Self> {
+                Crypting::new(slot, Direction::$direction, kind, parameter, object).map(Self)
+            }
+        }
+
+        impl Operation for $name {
+            fn family(session: &Session) -> &Family<Self> {
+                &session.$family
+            }
+
+            fn size(&self) -> Result<Size> {
+                self.0.size(0)
+            }
+
+            fn one_shot_size(&self, data: &[u8]) -> Result<Size> {
+                self.0.size(data.len())
+            }
+
+            /// Parts come by [`Streaming::part`], which has output for them.
+            fn feed(&mut self, _: &[u8]) -> Result<()> {
+                Err(Error::new(CKR_GENERAL_ERROR, "a part without a place for its output"))
+            }
+
+            fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+                self.0.finish(slot)
+            }
+
+            fn one_shot(self, data: &[u8], slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+                self.0.once(slot, data)
+            }
+        }
+
+        impl Streaming for $name {
+            fn part_size(&self, part: &[u8]) -> Result<usize> {
+                Ok(self.0.update_size(part.len()))
+            }
+
+            fn part(&mut self, part: &[u8], slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+                self.0.feed(slot, part)
+            }
+        }
+    };
+}
+
+operation! {
+    /// C_Encrypt….
+    Encrypting encrypt Encrypt
+}
+operation! {
+    /// C_Decrypt….
+    Decrypting decrypt Decrypt
+}
 
 /// An encryption or decryption in the making. It was refused by [`Crypting::new`] or it can be
 /// carried out, unless the data itself cannot be.

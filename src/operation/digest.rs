@@ -1,8 +1,14 @@
 //! C_Digest…: local, always.
 
+use zeroize::Zeroizing;
+
+use super::{Operation, Size};
 use crate::{
     crypto::{Hash, Hasher},
+    error::Result,
     mechanism::{Mechanism, Scheme},
+    session::{Family, Session},
+    slot::Slot,
 };
 
 /// A running digest.
@@ -20,19 +26,23 @@ impl Digesting {
             _ => None,
         }
     }
+}
 
-    /// Bytes of the result.
-    pub fn size(&self) -> usize {
-        self.hash.len()
+impl Operation for Digesting {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.digest
     }
 
-    /// Takes the next bytes.
-    pub fn feed(&mut self, part: &[u8]) {
+    fn size(&self) -> Result<Size> {
+        Ok(Size::Exact(self.hash.len()))
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
         self.hasher.update(part);
+        Ok(())
     }
 
-    /// The digest.
-    pub fn finish(self) -> Vec<u8> {
-        self.hasher.finish()
+    fn finish(self, _: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+        Ok(self.hasher.finish().into())
     }
 }

@@ -2,23 +2,27 @@
 //! can: a label asks for that key only, keys named in the configuration need no list permission,
 //! and only an open search lists.
 
-use std::{borrow::Cow, collections::VecDeque, time::Instant};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, VecDeque},
+    time::Instant,
+};
 
 use akv_wire::{KeyBundle, KeyItem};
 use cryptoki_sys::*;
 
 use crate::{
-    config::{KeyName, Service, Versions},
+    config::{KeyName, Service, Versions, name_is_legal},
     error::{Error, Result},
     object::{
         certificate::Certificate,
         naming::{name_of_label, versioned},
-        project::{self, Standing, label_in_listing},
+        project::{self, Standing},
         store::{Found as Finding, Knowledge, Origin, Wanted},
-        tag::TAG,
+        tag::Tag,
     },
     slot::Slot,
-    vault::{KeyRef, is_not_found},
+    vault::{KeyRef, is_forbidden, is_not_found},
 };
 
 /// Handles that a search found and has not given out yet.
@@ -43,6 +47,7 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         Plan::Nothing => Ok(()),
         Plan::Label(label) => learn_label(slot, &label, wanted),
         Plan::Name(name) => learn_name(slot, &name),
+        Plan::Id(id) => learn_id(slot, id),
         Plan::All => learn_all(slot),
     }
     .and_then(|()| if wants_certificates(wanted) { learn_certificates(slot) } else { Ok(()) });
@@ -87,6 +92,8 @@ enum Plan {
     Label(String),
     /// The key with this name.
     Name(String),
+    /// The keys with this CKA_ID.
+    Id(Vec<u8>),
     /// All keys.
     All,
 }
@@ -109,44 +116,39 @@ impl Plan {
             (Some(Err(_)), _) | (None, Some(Err(_))) => return Plan::Nothing,
             (None, Some(Ok(unique))) => {
                 return match unique.split_once('/') {
-                    Some((name, _)) => Plan::Name(name.to_owned()),
-                    None => Plan::Nothing,
+                    Some((name, _)) if name_is_legal(name) => Plan::Name(name.to_owned()),
+                    _ => Plan::Nothing,
                 };
             }
             (None, None) => {}
         }
-        // An id that is known freshly needs no search; of an unknown one only a search can tell.
-        if value(CKA_ID).is_some_and(|id| !id.is_empty()) && is_known_freshly(slot, wanted) {
-            return Plan::Nothing;
+        match value(CKA_ID) {
+            Some(id) if !id.is_empty() => Plan::Id(id.to_vec()),
+            _ => Plan::All,
         }
-        Plan::All
     }
-}
-
-/// Whether all shown matches belong to names that are known freshly, and there are some.
-fn is_known_freshly(slot: &Slot, wanted: &Wanted) -> bool {
-    let id_only: Wanted = wanted.iter().filter(|(kind, _)| *kind == CKA_ID).cloned().collect();
-    let handles = slot.store.find(&id_only, |_| true);
-    let fresh = |handle: &CK_OBJECT_HANDLE| {
-        let Ok(object) = slot.store.object(*handle) else { return false };
-        if object.owner.is_some() || object.class() == CKO_CERTIFICATE {
-            return true;
-        }
-        let unique = object.attributes.bytes(CKA_UNIQUE_ID).unwrap_or_default();
-        let name = unique.split(|byte| *byte == b'/').next().unwrap_or_default();
-        let name = String::from_utf8_lossy(name);
-        matches!(slot.store.knowledge(&name, slot.ttl()), Knowledge::Fresh(_))
-    };
-    let is_key = |handle: &CK_OBJECT_HANDLE| {
-        slot.store.object(*handle).is_ok_and(|object| object.class() != CKO_CERTIFICATE)
-    };
-    handles.iter().any(is_key) && handles.iter().all(fresh)
 }
 
 fn wants_certificates(wanted: &Wanted) -> bool {
     let class = wanted.iter().find(|(kind, _)| *kind == CKA_CLASS);
     let on_token = wanted.iter().all(|(kind, value)| *kind != CKA_TOKEN || value != &[CK_FALSE]);
     on_token && class.is_none_or(|(_, value)| value == &CKO_CERTIFICATE.to_ne_bytes())
+}
+
+/// Makes sure that the keys with an id are known: an id that was seen before tells which names to
+/// ask for, of a new one only all keys tell.
+fn learn_id(slot: &Slot, id: Vec<u8>) -> Result<()> {
+    let wanted = vec![(CKA_ID, id)];
+    let names = |slot: &Slot| -> BTreeSet<String> {
+        let handles = slot.store.find(&wanted, |_| true);
+        let objects = handles.iter().filter_map(|handle| slot.store.object(*handle).ok());
+        objects.filter_map(|object| Some(object.vault_key()?.name.clone())).collect()
+    };
+    let known = names(slot);
+    for name in &known {
+        learn_name(slot, name)?;
+    }
+    if known.is_empty() || names(slot).is_empty() { learn_all(slot) } else { Ok(()) }
 }
 
 /// Makes sure that the key with a label is known: the key of that name, else one whose tag holds
@@ -159,10 +161,10 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
     };
     let name = name_of_label(plain);
     if let Some(keys) = &slot.token.keys {
-        return match keys.iter().find(|key| key.name.eq_ignore_ascii_case(&name)) {
-            Some(_) => learn_name(slot, &name),
-            None => learn_all(slot),
-        };
+        if keys.iter().any(|key| key.name.eq_ignore_ascii_case(&name)) {
+            learn_name(slot, &name)?;
+        }
+        return if is_found() { Ok(()) } else { learn_all(slot) };
     }
     learn_name(slot, &name)?;
     let labelled = vec![(CKA_LABEL, label.into())];
@@ -194,8 +196,7 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
     };
     for item in &items {
         let Some((name, _)) = item.name_and_version() else { continue };
-        let tag = item.tags.as_ref().and_then(|tags| tags.get(TAG)).map(String::as_str);
-        if tag.is_some() && label_in_listing(name, tag) == plain {
+        if Tag::of(item.tags.as_ref()).label.as_deref() == Some(plain) {
             learn_name(slot, name)?;
         }
     }
@@ -224,22 +225,24 @@ fn learn_all(slot: &Slot) -> Result<()> {
         .zip(&pins)
         .map(|(row, pin)| KeyRef { name: &row.name, version: pin.as_deref() })
         .collect();
-    let mut failed = None;
+    let (mut failed, mut refused) = (None, None);
     for (row, answer) in unknown.iter().zip(slot.vault.fetch_many(&references, deadline)?) {
         match answer {
             Ok(bundle) => drop(show(slot, &row.name, &bundle, deadline)?),
             Err(error) if is_not_found(&error) => slot.store.put_missing(&row.name),
             Err(error) => {
                 log::warn!("key '{}' is left out: {error}", row.name);
-                failed = Some(error);
+                let last = if is_forbidden(&error) { &mut refused } else { &mut failed };
+                *last = Some(error);
             }
         }
     }
-    match failed {
+    match (failed, refused) {
         // One key that cannot be read must not hide the others; if none can, that is the answer.
-        Some(error) if !slot.store.has_keys() => return Err(error),
-        Some(_) => {}
-        None => slot.store.put_listing(rows.iter().map(|row| row.name.as_str())),
+        (Some(error), _) | (None, Some(error)) if !slot.store.has_keys() => return Err(error),
+        // What failed for now is asked for again by the next search.
+        (Some(_), _) => {}
+        (None, _) => slot.store.put_listing(rows.iter().map(|row| row.name.as_str())),
     }
     Ok(())
 }
@@ -299,6 +302,8 @@ pub fn show(
     bundle: &KeyBundle,
     deadline: Instant,
 ) -> Result<Vec<CK_OBJECT_HANDLE>> {
+    let stands_in = version_before_lost(slot, name, bundle, deadline)?;
+    let bundle = stands_in.as_ref().unwrap_or(bundle);
     let by_certificate = version_of_certificate(slot, name, bundle, deadline)?;
     let earlier = slot.store.last_found(name);
     let pinned = by_certificate
@@ -370,6 +375,22 @@ fn sized<'b>(slot: &Slot, bundle: &'b KeyBundle) -> Cow<'b, KeyBundle> {
     let mut bundle = bundle.clone();
     bundle.attributes.key_size = size;
     Cow::Owned(bundle)
+}
+
+/// The version that stands for a name whose current one lost a race (`Making::settle_race`).
+fn version_before_lost(
+    slot: &Slot,
+    name: &str,
+    bundle: &KeyBundle,
+    deadline: Instant,
+) -> Result<Option<KeyBundle>> {
+    let is_lost = |bundle: &KeyBundle| Tag::of(bundle.tags.as_ref()).lost;
+    let (_, version) = bundle.key.name_and_version().unwrap_or_default();
+    if !is_lost(bundle) {
+        return Ok(None);
+    }
+    let others = other_versions(slot, name, &[version.to_owned()], deadline)?;
+    Ok(others.into_iter().find(|other| !is_lost(other)))
 }
 
 /// The version of a name whose public key is in a configured certificate, if that is not the one
@@ -447,7 +468,12 @@ fn learn_certificates(slot: &Slot) -> Result<()> {
                 slot.store.add_certificate(certificate, Origin::Vault(name.to_ascii_lowercase()));
             }
             Err(error) if is_not_found(&error) => {}
-            Err(error) => log::info!("the certificate of key '{name}' is left out: {error}"),
+            Err(error) => {
+                log::info!("the certificate of key '{name}' is left out: {error}");
+                if !is_forbidden(&error) {
+                    return Ok(()); // asked for again by the next search
+                }
+            }
         }
         slot.store.certificate_seen(&name);
     }

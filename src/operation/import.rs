@@ -107,7 +107,12 @@ fn id(template: &Template) -> Option<&[u8]> {
     template.bytes(CKA_ID).filter(|id| !id.is_empty())
 }
 
-fn jwk(slot: &Slot, key: &PrivateKey) -> Result<(JsonWebKey, Usages, Usages)> {
+/// A private key as the service imports it, without key_ops; what its private and its public half
+/// can be used for.
+///
+/// # Errors
+/// CKR_KEY_SIZE_RANGE for an RSA key of a size the service does not keep.
+pub fn jwk(slot: &Slot, key: &PrivateKey) -> Result<(JsonWebKey, Usages, Usages)> {
     let kty = |plain: &str| match slot.token.hsm_protection {
         true => Some(format!("{plain}-HSM")),
         false => Some(plain.to_owned()),

@@ -47,6 +47,12 @@ pub const MESSAGE_ENCRYPT: Need =
 /// C_MessageDecryptInit.
 pub const MESSAGE_DECRYPT: Need =
     Need { flag: CKF_MESSAGE_DECRYPT, usage: CKA_DECRYPT, classes: &[CKO_SECRET_KEY] };
+/// C_WrapKey.
+pub const WRAP: Need =
+    Need { flag: CKF_WRAP, usage: CKA_WRAP, classes: &[CKO_PUBLIC_KEY, CKO_SECRET_KEY] };
+/// C_UnwrapKey.
+pub const UNWRAP: Need =
+    Need { flag: CKF_UNWRAP, usage: CKA_UNWRAP, classes: &[CKO_PRIVATE_KEY, CKO_SECRET_KEY] };
 
 /// The mechanism's row, if this token, this key and this use go together.
 ///

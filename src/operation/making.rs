@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use akv_wire::{KeyBundle, Tags};
+use akv_wire::{KeyAttributes, KeyBundle, KeyUpdateParameters, Tags};
 use cryptoki_sys::*;
 
 use super::find;
@@ -28,6 +28,8 @@ use crate::{
 pub const MAX_TAGS: usize = 15;
 /// How often a name that is being deleted is looked at again.
 const DELETION_POLL: Duration = Duration::from_millis(500);
+/// The resolution of the service's times.
+const A_SECOND: Duration = Duration::from_secs(1);
 /// Bytes of the mark that tells our own create from a stranger's.
 const MARK: usize = 8;
 
@@ -89,6 +91,7 @@ impl<'a> Making<'a> {
             id: id.map(<[u8]>::to_vec),
             size: None,
             request: Some(random::<MARK>()?.to_vec()),
+            lost: false,
         };
         let making = Making { slot, name, tag, deadline: slot.vault.find_deadline() };
         making.tags()?;
@@ -140,6 +143,9 @@ impl<'a> Making<'a> {
         self.refuse_existing()?;
         let bundle = self.make(request)?;
         self.slot.store.outdate(&self.name);
+        if !self.slot.token.generate_new_version {
+            self.settle_race(&bundle)?;
+        }
         find::show(self.slot, &self.name, &bundle, self.deadline)
     }
 
@@ -189,6 +195,54 @@ impl<'a> Making<'a> {
                 }
             }
         }
+    }
+
+    /// The service has no "create if absent": two processes that both found the name free make two
+    /// versions. The older one is the key; of two made in one second the one with the smaller
+    /// version. The loser disables its own, marks it as lost, and says so. Versions tell their time
+    /// in whole seconds, so that a look counts only when that second has passed.
+    fn settle_race(&self, made: &KeyBundle) -> Result<()> {
+        let Some((_, ours)) = made.key.name_and_version() else { return Ok(()) };
+        thread::sleep(A_SECOND);
+        let rank = |created: Option<i64>, version: &str| (created, version.to_owned());
+        let our_rank = rank(made.attributes.created, ours);
+        let versions = match self.slot.vault.key_versions(&self.name, self.deadline) {
+            Ok(versions) => versions,
+            Err(error) => {
+                log::info!("whether another made key '{}' too cannot be told: {error}", self.name);
+                return Ok(());
+            }
+        };
+        let earlier = versions.iter().any(|item| {
+            item.name_and_version().is_some_and(|(_, version)| {
+                version != ours && rank(item.attributes.created, version) < our_rank
+            })
+        });
+        if !earlier {
+            return Ok(());
+        }
+        let mut tags = made.tags.clone().unwrap_or_default();
+        let lost = Tag { lost: true, ..self.tag.clone() };
+        tags.extend(lost.to_value().map(|value| (TAG.to_owned(), value)));
+        let parameters = KeyUpdateParameters {
+            attributes: Some(KeyAttributes { enabled: Some(false), ..KeyAttributes::default() }),
+            tags: Some(tags),
+            ..KeyUpdateParameters::default()
+        };
+        let disabled =
+            self.slot.vault.update_key(KeyRef::version(&self.name, ours), &parameters).map(drop);
+        Err(inconsistent(match disabled {
+            Ok(()) => format!(
+                "another process made key '{}' at the same time and came first; the version made \
+                 here, {ours}, is disabled",
+                self.name
+            ),
+            Err(error) => format!(
+                "another process made key '{}' at the same time and came first; the version made \
+                 here, {ours}, should be disabled by hand ({error})",
+                self.name
+            ),
+        }))
     }
 
     fn made_by_us(&self, lost: Error) -> Result<KeyBundle> {

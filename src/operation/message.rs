@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use self::iv::Maker;
 use super::{
-    Answer, Room, Size, Stage,
+    Answer, Operation, Room, Size, Stage,
     crypt::{GCM_IV, GCM_TAG, algorithm, check_gcm, length_range, open},
     gather::Gather,
     key::{self, MESSAGE_DECRYPT, MESSAGE_ENCRYPT},
@@ -300,20 +300,15 @@ impl MessageSigning {
     /// C_SignMessage.
     ///
     /// # Errors
-    /// CKR_OPERATION_ACTIVE between Begin and the last Next; as [`Signing::finish`].
+    /// CKR_OPERATION_ACTIVE between Begin and the last Next; as [`Operation::finish`].
     pub fn whole(&mut self, slot: &Slot, data: &[u8], room: Room) -> Result<Answer> {
         self.message.idle()?;
         let mut stage = Stage::Idle;
         stage.begin(|| Ok(self.fresh.clone()))?;
-        stage.one_shot(
-            room,
-            data,
-            |signing| Ok(Size::Exact(signing.size())),
-            |mut signing| {
-                signing.feed(data)?;
-                signing.finish(slot)
-            },
-        )
+        stage.one_shot(room, data, Operation::size, |mut signing| {
+            signing.feed(data)?;
+            signing.finish(slot)
+        })
     }
 
     /// C_SignMessageBegin.
@@ -335,16 +330,12 @@ impl MessageSigning {
     /// C_SignMessageNext with the last part.
     ///
     /// # Errors
-    /// As [`MessageSigning::next`] and [`Signing::finish`].
+    /// As [`MessageSigning::next`] and [`Operation::finish`].
     pub fn last(&mut self, slot: &Slot, part: &[u8], room: Room) -> Result<Answer> {
-        self.message.last(
-            room,
-            |signing| Ok(Size::Exact(signing.size())),
-            |mut signing| {
-                signing.feed(part)?;
-                signing.finish(slot)
-            },
-        )
+        self.message.last(room, Operation::size, |mut signing| {
+            signing.feed(part)?;
+            signing.finish(slot)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use super::{
+    Keyed, Operation, Size,
     gather::Gather,
     key::{self, Need, SIGN, SIGN_RECOVER},
 };
@@ -19,6 +20,7 @@ use crate::{
         parameter::{self, Pss},
     },
     object::{Material, Object, VaultKey},
+    session::{Family, Session},
     slot::Slot,
     vault::KeyRef,
 };
@@ -41,8 +43,8 @@ pub enum Padding {
     Mac(Hash, usize),
 }
 
-/// A signature in the making. It was refused by [`Signing::new`] or it can be carried out, unless
-/// the data itself cannot be signed.
+/// A signature in the making. It was refused by [`Keyed::new`] or it can be carried out, unless the
+/// data itself cannot be signed.
 #[derive(Clone, Debug)]
 pub struct Signing {
     key: Signer,
@@ -59,12 +61,8 @@ enum Signer {
     Mac,
 }
 
-impl Signing {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID.
-    pub fn new(
+impl Keyed for Signing {
+    fn new(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
         parameter: &Parameter<'_>,
@@ -72,20 +70,9 @@ impl Signing {
     ) -> Result<Signing> {
         Signing::with(slot, kind, parameter, object, SIGN)
     }
+}
 
-    /// The same for C_SignRecoverInit.
-    ///
-    /// # Errors
-    /// As [`Signing::new`].
-    pub fn recoverable(
-        slot: &Slot,
-        kind: CK_MECHANISM_TYPE,
-        parameter: &Parameter<'_>,
-        object: &Arc<Object>,
-    ) -> Result<Signing> {
-        Signing::with(slot, kind, parameter, object, SIGN_RECOVER)
-    }
-
+impl Signing {
     fn with(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
@@ -116,25 +103,23 @@ impl Signing {
         let data = padding.gather(mechanism, &public)?;
         Ok(Signing { data, size: public.signature_len(), key, padding })
     }
+}
 
-    /// Bytes of the signature.
-    pub fn size(&self) -> usize {
-        self.size
+impl Operation for Signing {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.sign
     }
 
-    /// Takes the next bytes of the data.
-    ///
-    /// # Errors
-    /// CKR_DATA_LEN_RANGE.
-    pub fn feed(&mut self, part: &[u8]) -> Result<()> {
+    fn size(&self) -> Result<Size> {
+        Ok(Size::Exact(self.size))
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
         self.data.feed(part)
     }
 
-    /// Makes the signature: one request for a key of the service, none for a session key.
-    ///
-    /// # Errors
-    /// CKR_DATA_INVALID, CKR_DATA_LEN_RANGE for data that cannot be signed; docs/errors.md.
-    pub fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+    /// One request for a key of the service, none for a session key.
+    fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
         let input = self.padding.input(self.data)?;
         let mut signature = match &self.key {
             Signer::Mac => input.to_vec(),
@@ -162,6 +147,39 @@ impl Signing {
             CKR_DEVICE_ERROR,
             format!("the service sent a signature of {} bytes, not {}", signature.len(), self.size),
         ))
+    }
+}
+
+/// C_SignRecover…: a signature like any other, that its data can be had back from.
+#[derive(Clone, Debug)]
+pub struct SigningRecoverably(Signing);
+
+impl Keyed for SigningRecoverably {
+    fn new(
+        slot: &Slot,
+        kind: CK_MECHANISM_TYPE,
+        parameter: &Parameter<'_>,
+        object: &Arc<Object>,
+    ) -> Result<Self> {
+        Signing::with(slot, kind, parameter, object, SIGN_RECOVER).map(Self)
+    }
+}
+
+impl Operation for SigningRecoverably {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.sign_recover
+    }
+
+    fn size(&self) -> Result<Size> {
+        self.0.size()
+    }
+
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
+        self.0.feed(part)
+    }
+
+    fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+        self.0.finish(slot)
     }
 }
 

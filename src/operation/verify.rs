@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
-    Size,
+    Keyed, Operation, Size,
     gather::Gather,
     key::{self, VERIFY, VERIFY_RECOVER},
     sign::{Padding, for_service, wrong_key},
@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     mechanism::parameter::{self, Pss},
     object::{Material, Object, VaultKey},
+    session::{Family, Session},
     slot::Slot,
     vault::KeyRef,
 };
@@ -134,19 +135,16 @@ fn verify_raw(key: &PublicKey, data: &[u8], signature: &[u8]) -> Result<bool> {
     Ok(zeros.iter().all(|byte| *byte == 0) && rest == data)
 }
 
-/// C_VerifyRecover in the making.
+/// C_VerifyRecover… in the making: the signature is the data.
 #[derive(Clone, Debug)]
 pub struct Recovering {
     key: PublicKey,
     padding: Padding,
+    signature: Gather,
 }
 
-impl Recovering {
-    /// Checks mechanism, parameter and key.
-    ///
-    /// # Errors
-    /// As [`key::check`]; CKR_MECHANISM_PARAM_INVALID.
-    pub fn new(
+impl Keyed for Recovering {
+    fn new(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
         parameter: &Parameter<'_>,
@@ -155,35 +153,47 @@ impl Recovering {
         let mechanism = key::check(slot, kind, object, VERIFY_RECOVER)?;
         parameter::none(mechanism, parameter)?;
         let padding = Padding::new(mechanism, parameter)?;
-        match &object.material {
-            Material::Public(key) => Ok(Recovering { key: key.clone(), padding }),
-            _ => Err(wrong_key(mechanism, object)),
-        }
+        let Material::Public(key) = &object.material else {
+            return Err(wrong_key(mechanism, object));
+        };
+        Ok(Recovering { signature: Gather::raw(key.signature_len()), key: key.clone(), padding })
+    }
+}
+
+impl Operation for Recovering {
+    fn family(session: &Session) -> &Family<Self> {
+        &session.verify_recover
     }
 
-    /// A bound of what is recovered: the modulus's length, of CKM_RSA_X_509 exactly.
-    pub fn size(&self) -> Size {
-        match self.padding {
+    /// A bound of what is recovered; of CKM_RSA_X_509 the modulus's length exactly.
+    fn size(&self) -> Result<Size> {
+        Ok(match self.padding {
             Padding::Raw => Size::Exact(self.key.signature_len()),
             _ => Size::AtMost(self.key.signature_len().saturating_sub(11)),
-        }
+        })
     }
 
-    /// What the signature was made over.
-    ///
-    /// # Errors
-    /// CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE.
-    pub fn run(self, signature: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let length = self.key.signature_len();
-        if signature.len() != length {
+    fn feed(&mut self, part: &[u8]) -> Result<()> {
+        self.signature
+            .feed(part)
+            .map_err(|error| Error::new(CKR_SIGNATURE_LEN_RANGE, error.sentence().to_owned()))
+    }
+
+    fn finish(self, _: &Slot) -> Result<Zeroizing<Vec<u8>>> {
+        let (_, signature) = self.signature.finish();
+        if signature.len() != self.key.signature_len() {
             return Err(Error::new(
                 CKR_SIGNATURE_LEN_RANGE,
-                format!("a signature of {} bytes, not {length}", signature.len()),
+                format!(
+                    "a signature of {} bytes, not {}",
+                    signature.len(),
+                    self.key.signature_len()
+                ),
             ));
         }
         let recovered = match self.padding {
-            Padding::Raw => self.key.raw(signature),
-            _ => self.key.recover_pkcs1(signature),
+            Padding::Raw => self.key.raw(&signature),
+            _ => self.key.recover_pkcs1(&signature),
         };
         recovered
             .map(Zeroizing::new)

@@ -24,25 +24,42 @@ struct State {
     /// Failures in a row; those of one pause count once.
     failures: u32,
     not_before: Option<Instant>,
+    /// The service has chosen the pause.
+    asked: bool,
+}
+
+/// A pause that ends too late for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pause {
+    /// What is left of it.
+    pub left: Duration,
+    /// The service asked for it; else it follows failures.
+    pub asked: bool,
 }
 
 impl Backoff {
     /// Waits until the service may be asked.
     ///
     /// # Errors
-    /// How long it would take, when that is past `deadline`; then nobody has waited.
-    pub fn wait(&self, deadline: Instant) -> Result<(), Duration> {
-        let Some(until) = self.lock().not_before else { return Ok(()) };
+    /// The pause, when it ends past `deadline`; then nobody has waited.
+    pub fn wait(&self, deadline: Instant) -> Result<(), Pause> {
+        let (until, asked) = {
+            let state = self.lock();
+            let Some(until) = state.not_before else { return Ok(()) };
+            (until, state.asked)
+        };
         let now = Instant::now();
         let left = until.saturating_duration_since(now);
         if left.is_zero() {
             return Ok(());
         }
         if until >= deadline {
-            return Err(left);
+            return Err(Pause { left, asked });
         }
-        // Those who waited together do not come back in the same instant.
-        thread::sleep((left + left.mul_f32(0.2 * random_fraction())).min(deadline - now));
+        // Those who waited together do not come back in the same instant, and half of the time
+        // that the pause has left them is the request's.
+        let spread = (left.mul_f32(0.2)).min((deadline - until) / 2);
+        thread::sleep(left + spread.mul_f32(random_fraction()));
         Ok(())
     }
 
@@ -57,7 +74,10 @@ impl Backoff {
         }
         let until = now + asked.unwrap_or_else(|| jittered(state.failures));
         if !paused || asked.is_some() {
-            state.not_before = state.not_before.max(Some(until));
+            if state.not_before < Some(until) {
+                state.not_before = Some(until);
+                state.asked = asked.is_some();
+            }
         }
     }
 
@@ -142,8 +162,8 @@ mod tests {
         assert_eq!(backoff.lock().failures, 1);
         backoff.failed(Some(Duration::from_secs(30)));
         let soon = Instant::now() + Duration::from_secs(1);
-        let left = backoff.wait(soon).unwrap_err();
-        assert!(left > Duration::from_secs(29), "{left:?}");
+        let pause = backoff.wait(soon).unwrap_err();
+        assert!(pause.left > Duration::from_secs(29) && pause.asked, "{pause:?}");
         backoff.succeeded();
         assert!(backoff.wait(soon).is_err(), "an answer on its way does not end the pause");
     }

@@ -35,6 +35,11 @@ pub fn is_not_found(error: &Error) -> bool {
     error.remote().is_some_and(|remote| remote.status == 404)
 }
 
+/// The service refuses this caller, whatever is asked how often.
+pub fn is_forbidden(error: &Error) -> bool {
+    error.remote().is_some_and(|remote| remote.status == 403)
+}
+
 /// The name is in the way: being deleted, deleted but recoverable, or restored meanwhile. The
 /// remote code tells which (`ObjectIsBeingDeleted`, `ObjectIsDeletedButRecoverable`, `Conflict`).
 pub fn is_conflict(error: &Error) -> bool {
@@ -155,16 +160,17 @@ const NO_ANSWER: &[(&str, CK_RV, &str, &str)] = &[
         "raise `max_connections`, or let fewer threads call at once",
     ),
     (
-        "Connect",
+        "UnknownHost",
         CKR_DEVICE_ERROR,
         "CKR_DEVICE_ERROR",
-        "check the endpoint's name, DNS, routes, firewall and `proxy`",
+        "check the endpoint's host name and this machine's DNS, or set `address`",
     ),
+    ("Connect", CKR_DEVICE_ERROR, "CKR_DEVICE_ERROR", "check DNS, routes, firewall and `proxy`"),
     (
         "Untrusted",
         CKR_DEVICE_ERROR,
         "CKR_DEVICE_ERROR",
-        "if a private CA or an inspecting proxy signed it, name its root in `ca`",
+        "if a private CA or an inspecting proxy signed it, name its root in `ca_file`",
     ),
     (
         "Timeout",
@@ -250,16 +256,20 @@ pub(super) fn from_net(operation: Operation, key: Option<KeyRef<'_>>, failed: &N
     }
 }
 
-/// The error of an answer that cannot be what it should be.
+/// The error of an answer that cannot be what it should be. What it was to tell is lost with it.
 pub(super) fn nonsense(operation: Operation, key: Option<KeyRef<'_>>, why: &str) -> Error {
-    Error::new(
+    let error = Error::new(
         CKR_DEVICE_ERROR,
         format!(
             "{}: the answer is {why}; check that the endpoint is a Key Vault or Managed HSM and \
              that nothing between rewrites answers",
             subject(operation, key)
         ),
-    )
+    );
+    match operation.row().repeatable {
+        true => error,
+        false => error.with_remote(Remote { code: ANSWER_LOST.into(), ..Remote::default() }),
+    }
 }
 
 /// "sign with key web/0123…", for messages.
@@ -283,14 +293,15 @@ impl Rule {
 fn no_answer_row(failed: &NetError) -> usize {
     match failed {
         NetError::Busy => 0,
-        NetError::Connect(_) => 1,
-        NetError::Untrusted(_) => 2,
-        NetError::Timeout => 3,
-        NetError::Lost(_) => 4,
-        NetError::TooLong => 5,
-        NetError::Resources(_) => 6,
-        NetError::ThreadEnding => 7,
-        NetError::InsideRuntime => 8,
+        NetError::UnknownHost(_) => 1,
+        NetError::Connect(_) => 2,
+        NetError::Untrusted(_) => 3,
+        NetError::Timeout => 4,
+        NetError::Lost(_) => 5,
+        NetError::TooLong => 6,
+        NetError::Resources(_) => 7,
+        NetError::ThreadEnding => 8,
+        NetError::InsideRuntime => 9,
     }
 }
 

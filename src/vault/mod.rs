@@ -5,6 +5,7 @@
 //! says into an [`Error`] by one table (`docs/errors.md`). Nothing here knows PKCS#11's objects,
 //! and nothing above knows JSON.
 
+mod attempt;
 pub mod backoff;
 mod call;
 mod crypto;
@@ -14,6 +15,7 @@ mod operation;
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,18 +25,19 @@ use akv_wire::{
     KeyCreateParameters, KeyImportParameters, KeyReleaseParameters, KeyReleaseResult,
     KeyRestoreParameters, KeyUpdateParameters, RotationPolicy,
 };
+use cryptoki_sys::CKR_DEVICE_ERROR;
 use reqwest::Url;
 
 use self::{backoff::Backoff, call::Call};
 pub use self::{
     crypto::{Cipher, Ciphered, MAX_RANDOM},
-    errors::{is_conflict, is_lost_answer, is_not_found},
+    errors::{is_conflict, is_forbidden, is_lost_answer, is_not_found},
     operation::Operation,
 };
 use crate::{
     config::{Service, TokenConfig},
     credential::{Credential, LoginSecret, Token},
-    error::Result,
+    error::{Error, Result},
     net::{Net, Pace, Surroundings},
 };
 
@@ -147,6 +150,19 @@ impl Vault {
     /// Forgets the PIN and its token.
     pub fn logout(&self) {
         self.credential.logout();
+    }
+
+    /// The addresses requests go to, with port 0 for the endpoint's. Behind a proxy nobody needs
+    /// them.
+    ///
+    /// # Errors
+    /// CKR_DEVICE_ERROR with the reason.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let (host, _) = &self.origin;
+        self.net.addresses(host, self.deadline()).map_err(|failed| {
+            let advice = "check the endpoint's name and this machine's DNS, or set `address`";
+            Error::new(CKR_DEVICE_ERROR, format!("{host}: {failed}; {advice}"))
+        })
     }
 
     /// Gets an access token, unless there is one: what C_Login and `doctor` can find out.

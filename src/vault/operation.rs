@@ -153,6 +153,11 @@ impl Operation {
         &OPERATIONS[self as usize]
     }
 
+    /// All operations.
+    pub fn all() -> impl Iterator<Item = Operation> {
+        OPERATIONS.iter().map(|row| row.operation)
+    }
+
     /// What the operation is called in messages, for example `sign with key`.
     pub fn name(self) -> &'static str {
         self.row().name

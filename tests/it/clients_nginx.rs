@@ -24,3 +24,18 @@ fn every_handshake_is_one_signature() {
 fn a_reload_loses_no_request() {
     nginx("reload.sh").run();
 }
+
+#[test]
+fn after_a_rotation_the_certificates_key_goes_on_signing() {
+    nginx("rotation.sh").run();
+}
+
+#[test]
+fn an_outage_is_told_and_survived() {
+    nginx("outage.sh").needs("perl", "perl-base").run();
+}
+
+#[test]
+fn the_example_works() {
+    nginx("example.sh").run();
+}

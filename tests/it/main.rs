@@ -1,10 +1,13 @@
 //! The module as its users load it: the shared object, under the emulator's services, in real
 //! clients and in host programs of our own.
 
+mod abi;
+mod calls;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;
+mod init;
 mod requests;
 mod service;
 mod signing;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use akv_wire::{KeyAttributes, KeyCreateParameters, KeyUpdateParameters};
 use akv_pkcs11::vault::KeyRef;
+use akv_wire::{KeyAttributes, KeyCreateParameters, KeyUpdateParameters};
 use cryptoki_sys::*;
 
 use crate::{
@@ -186,7 +186,8 @@ fn a_name_that_does_not_exist_is_asked_for_once() {
 #[test]
 fn a_service_that_is_down_does_not_hide_what_is_known() {
     let mut emulator = Emulator::start(SEED);
-    let more = "cache_ttl = '0s'\ntimeout = '500ms'\nconnect_timeout = '200ms'\nfind_timeout = '1s'";
+    let more =
+        "cache_ttl = '0s'\ntimeout = '500ms'\nconnect_timeout = '200ms'\nfind_timeout = '1s'";
     let module = Module::start(&emulator.token(VAULT, more));
     let session = module.open(0);
     let template = [number(CKA_CLASS, CKO_PRIVATE_KEY)];

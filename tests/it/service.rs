@@ -47,7 +47,9 @@ impl Emulator {
         let seed = file("seed.toml", seed);
         let config = file(
             "emulator.toml",
-            &format!("[[vault]]\nname = '{VAULT}'\n[[hsm]]\nname = '{HSM}'\n[switches]\n{switches}"),
+            &format!(
+                "[[vault]]\nname = '{VAULT}'\n[[hsm]]\nname = '{HSM}'\n[switches]\n{switches}"
+            ),
         );
         // The shell ends the emulator when its own standard input does: when this test's end of
         // it is closed, by drop or because the process is gone.
@@ -116,7 +118,8 @@ impl Emulator {
 
     /// How often a service did what, since the last [`Emulator::reset`]; without the totals.
     pub fn counts(&self, name: &str) -> BTreeMap<String, u64> {
-        let counters: Value = serde_json::from_str(&self.control("GET", "/counters")).expect("JSON");
+        let counters: Value =
+            serde_json::from_str(&self.control("GET", "/counters")).expect("JSON");
         let all = counters.as_object().expect("an object");
         let rows = all.iter().filter(|(key, _)| key.rsplit(':').next() == Some(name));
         let rows = rows.filter_map(|(_, rows)| rows.as_object()).flatten();

@@ -23,7 +23,8 @@ pub const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 pub const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 
 /// The keys every test here knows: the emulator's demonstration, by name.
-pub const RSA_KEYS: [(&str, CK_ULONG); 3] = [("rsa2048", 2048), ("rsa3072", 3072), ("rsa4096", 4096)];
+pub const RSA_KEYS: [(&str, CK_ULONG); 3] =
+    [("rsa2048", 2048), ("rsa3072", 3072), ("rsa4096", 4096)];
 pub const EC_KEYS: [(&str, &[u8]); 4] =
     [("p256", P256), ("p256k", P256K), ("p384", P384), ("p521", P521)];
 
@@ -37,10 +38,11 @@ keys = [
     { name = 'p256k', kty = 'EC', curve = 'P-256K' },
     { name = 'p384', kty = 'EC', curve = 'P-384' },
     { name = 'p521', kty = 'EC', curve = 'P-521' },
-    { name = 'aes256', kty = 'oct-HSM', size = 256 },
+    { name = 'aes256', kty = 'oct-HSM', size = 256, ops = ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'] },
 ]";
 
-const DATA: &[u8] = b"What is signed, in one piece or in several, is the same to the one who verifies.";
+const DATA: &[u8] =
+    b"What is signed, in one piece or in several, is the same to the one who verifies.";
 
 /// A mechanism as a test uses it, and what it signs.
 #[derive(Clone)]
@@ -329,11 +331,15 @@ fn rsa_pkcs_signs_what_it_is_given_or_says_that_it_cannot() {
         ("SHA3-256", digest_info(MessageDigest::sha3_256(), DATA), false),
         ("SHA-256 without NULL", digest_info_of(SHA256, &[], &[7; 32]), false),
         ("SHA-256 of 31 bytes", digest_info_of(SHA256, &[5, 0], &[7; 31]), false),
-        ("a DigestInfo and one byte", {
-            let mut info = digest_info(MessageDigest::sha256(), DATA);
-            info.push(0);
-            info
-        }, false),
+        (
+            "a DigestInfo and one byte",
+            {
+                let mut info = digest_info(MessageDigest::sha256(), DATA);
+                info.push(0);
+                info
+            },
+            false,
+        ),
         ("a bare digest", vec![9; 32], false),
         ("TLS 1.1", vec![8; 36], false),
         ("one byte", vec![1], false),
@@ -446,12 +452,9 @@ fn a_parameter_where_there_is_none_is_refused() {
     let session = module.open(0);
     let rsa = session.object(CKO_PRIVATE_KEY, "rsa2048");
     let ec = session.object(CKO_PRIVATE_KEY, "p256");
-    for (kind, key) in [
-        (CKM_RSA_PKCS, rsa),
-        (CKM_SHA256_RSA_PKCS, rsa),
-        (CKM_ECDSA, ec),
-        (CKM_ECDSA_SHA256, ec),
-    ] {
+    for (kind, key) in
+        [(CKM_RSA_PKCS, rsa), (CKM_SHA256_RSA_PKCS, rsa), (CKM_ECDSA, ec), (CKM_ECDSA_SHA256, ec)]
+    {
         let mechanism = Mechanism { kind, parameter: Parameter::Bytes(vec![0; 4]) };
         let refused = Err(CKR_MECHANISM_PARAM_INVALID);
         assert_eq!(session.init(Family::Sign, &mechanism, key), refused, "{kind:#x}");
@@ -489,14 +492,56 @@ fn a_key_that_does_not_fit_is_refused_at_init() {
     use Family::{Decrypt, Encrypt, Sign, Verify};
     for (what, session, family, mechanism, key, wanted) in [
         ("EC key, RSA mechanism", &session, Sign, &pkcs1, private("ec"), CKR_KEY_TYPE_INCONSISTENT),
-        ("RSA key, EC mechanism", &session, Sign, &ecdsa, private("rsa"), CKR_KEY_TYPE_INCONSISTENT),
+        (
+            "RSA key, EC mechanism",
+            &session,
+            Sign,
+            &ecdsa,
+            private("rsa"),
+            CKR_KEY_TYPE_INCONSISTENT,
+        ),
         ("a public key signs", &session, Sign, &ecdsa, public("ec"), CKR_KEY_TYPE_INCONSISTENT),
-        ("a private key verifies", &session, Verify, &ecdsa, private("ec"), CKR_KEY_TYPE_INCONSISTENT),
-        ("a private key encrypts", &session, Encrypt, &pkcs1, private("rsa"), CKR_KEY_TYPE_INCONSISTENT),
-        ("a public key decrypts", &session, Decrypt, &pkcs1, public("rsa"), CKR_KEY_TYPE_INCONSISTENT),
+        (
+            "a private key verifies",
+            &session,
+            Verify,
+            &ecdsa,
+            private("ec"),
+            CKR_KEY_TYPE_INCONSISTENT,
+        ),
+        (
+            "a private key encrypts",
+            &session,
+            Encrypt,
+            &pkcs1,
+            private("rsa"),
+            CKR_KEY_TYPE_INCONSISTENT,
+        ),
+        (
+            "a public key decrypts",
+            &session,
+            Decrypt,
+            &pkcs1,
+            public("rsa"),
+            CKR_KEY_TYPE_INCONSISTENT,
+        ),
         ("ECDSA decrypts", &session, Decrypt, &ecdsa, private("ec"), CKR_MECHANISM_INVALID),
-        ("not in key_ops", &session, Sign, &pkcs1, private("decrypts"), CKR_KEY_FUNCTION_NOT_PERMITTED),
-        ("verify only", &session, Sign, &ecdsa, private("verifies"), CKR_KEY_FUNCTION_NOT_PERMITTED),
+        (
+            "not in key_ops",
+            &session,
+            Sign,
+            &pkcs1,
+            private("decrypts"),
+            CKR_KEY_FUNCTION_NOT_PERMITTED,
+        ),
+        (
+            "verify only",
+            &session,
+            Sign,
+            &ecdsa,
+            private("verifies"),
+            CKR_KEY_FUNCTION_NOT_PERMITTED,
+        ),
         ("disabled", &session, Sign, &ecdsa, private("off"), CKR_KEY_FUNCTION_NOT_PERMITTED),
         ("not listed", &session, Sign, &unknown, private("ec"), CKR_MECHANISM_INVALID),
         ("no handle", &session, Sign, &ecdsa, 0, CKR_KEY_HANDLE_INVALID),

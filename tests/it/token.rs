@@ -10,6 +10,7 @@ use std::{
     ffi::{CString, c_void},
     fs,
     os::unix::ffi::OsStrExt,
+    process::Command,
     ptr,
 };
 
@@ -126,7 +127,11 @@ impl Module {
     }
 
     /// C_GetMechanismInfo.
-    pub fn mechanism_info(&self, slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE) -> Rv<CK_MECHANISM_INFO> {
+    pub fn mechanism_info(
+        &self,
+        slot: CK_SLOT_ID,
+        kind: CK_MECHANISM_TYPE,
+    ) -> Rv<CK_MECHANISM_INFO> {
         let mut info = CK_MECHANISM_INFO::default();
         check(call!(self, C_GetMechanismInfo(slot, kind, &raw mut info)))?;
         Ok(info)
@@ -149,6 +154,31 @@ impl Drop for Module {
     fn drop(&mut self) {
         let _ = self.finalize();
     }
+}
+
+/// Whether this is the process of its own that a test asked for: the test binary again, with this
+/// one test, on its main thread. Where it is not yet, that process is run, and must succeed.
+pub fn is_alone(test: &str, env: &[(&str, &str)]) -> bool {
+    const MARK: &str = "AKV_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().expect("path"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(MARK, "1")
+        .envs(env.iter().copied())
+        .output()
+        .expect("this binary again");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{:?}\n{out}\n{err}", output.status);
+    assert!(out.contains("1 passed"), "no test is named {test}:\n{out}");
+    false
+}
+
+/// How many threads the process has.
+pub fn threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("/proc").count()
 }
 
 /// CKR_OK or an error.
@@ -284,11 +314,8 @@ impl Mechanism {
     }
 
     fn with<T>(&self, call: impl FnOnce(*mut CK_MECHANISM) -> T) -> T {
-        let mut raw = CK_MECHANISM {
-            mechanism: self.kind,
-            pParameter: ptr::null_mut(),
-            ulParameterLen: 0,
-        };
+        let mut raw =
+            CK_MECHANISM { mechanism: self.kind, pParameter: ptr::null_mut(), ulParameterLen: 0 };
         let mut pss = CK_RSA_PKCS_PSS_PARAMS::default();
         let mut oaep = CK_RSA_PKCS_OAEP_PARAMS::default();
         match &self.parameter {
@@ -350,6 +377,12 @@ impl Session<'_> {
     pub fn login(&self, user: CK_USER_TYPE, pin: &str) -> Rv {
         let (start, length) = input(pin.as_bytes());
         check(call!(self.module, C_Login(self.handle, user, start, length)))
+    }
+
+    /// C_LoginUser.
+    pub fn login_user(&self, user: CK_USER_TYPE, pin: &str, name: &str) -> Rv {
+        let ((pin, pin_len), (name, name_len)) = (input(pin.as_bytes()), input(name.as_bytes()));
+        check(call!(self.module, C_LoginUser(self.handle, user, pin, pin_len, name, name_len)))
     }
 
     /// C_Logout.
@@ -594,10 +627,7 @@ impl Session<'_> {
     pub fn create(&self, template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)]) -> Rv<CK_OBJECT_HANDLE> {
         let mut object = 0;
         with_template(template, |start, count| {
-            check(call!(
-                self.module,
-                C_CreateObject(self.handle, start, count, &raw mut object)
-            ))
+            check(call!(self.module, C_CreateObject(self.handle, start, count, &raw mut object)))
         })?;
         Ok(object)
     }

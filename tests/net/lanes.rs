@@ -121,10 +121,22 @@ fn nobody_listens() {
     // A port that was free a moment ago.
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     config.endpoint.port = unused.port();
-    config.timeout = Duration::from_millis(400);
+    let started = Instant::now();
     let error = sign(&vault(&config)).unwrap_err();
     assert_eq!(error.rv(), CKR_DEVICE_ERROR);
-    assert!(error.sentence().contains("no connection"), "{error}");
+    assert!(error.sentence().contains("Connection refused"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2), "not for the whole deadline");
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_told_at_once() {
+    let server = service(|_| signature());
+    let mut config = config(&server);
+    config.endpoint.host = "nobody.invalid".into();
+    // The hosts file and the DNS of this machine do not matter: there is no server at all.
+    let error = sign(&vault(&config)).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    assert!(error.sentence().contains("DNS: "), "{error}");
 }
 
 #[test]

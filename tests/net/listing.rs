@@ -151,3 +151,20 @@ fn a_search_ends_at_its_deadline_with_what_it_has() {
     assert!(results[0].is_ok() && results[1].is_err(), "{results:?}");
     assert!(started.elapsed() < Duration::from_millis(1500));
 }
+
+#[test]
+fn a_throttled_search_keeps_what_it_has_and_does_not_wait_beyond_its_deadline() {
+    let server = service(|seen| match seen.path.as_str() {
+        "/keys/first" => bundle("/keys/first"),
+        _ => Reply::status(429, "").with("retry-after", "60"),
+    });
+    let mut config = config(&server);
+    config.find_width = 1;
+    let wanted = [KeyRef::current("first"), KeyRef::current("second")];
+    let started = Instant::now();
+    let results = vault(&config).fetch_many(&wanted, soon()).unwrap();
+    assert!(results[0].is_ok());
+    let status = results[1].as_ref().unwrap_err().remote().unwrap().status;
+    assert_eq!(status, 429);
+    assert!(started.elapsed() < Duration::from_secs(2));
+}

@@ -61,15 +61,26 @@ fn a_pause_beyond_the_deadline_is_not_waited_for_and_holds_for_all_threads() {
 
 #[test]
 fn a_connection_that_breaks_is_replaced_and_the_request_repeated() {
-    let server = service(in_turn(vec![|| Reply::Close, || Reply::Close, signature]));
+    let server = service(in_turn(vec![|| Reply::Close, || Reply::CutOff, signature]));
     assert_eq!(sign(&vault(&config(&server))).unwrap(), b"signature");
     assert_eq!(server.seen_at(SIGN_PATH).len(), 3);
+}
+
+#[test]
+fn an_answer_may_come_in_chunks() {
+    let server = service(|_| Reply::Chunked(r#"{"kid":"k","value":"c2lnbmF0dXJl"}"#.into()));
+    let vault = vault(&config(&server));
+    assert_eq!(sign(&vault).unwrap(), b"signature");
+    assert_eq!(sign(&vault).unwrap(), b"signature");
+    assert_eq!(server.connections(), 1);
 }
 
 #[test]
 fn creating_is_never_sent_twice_and_a_lost_answer_is_told_apart() {
     for (reply, lost) in [
         ((|| Reply::Close) as fn() -> Reply, true),
+        (|| Reply::CutOff, true),
+        (|| Reply::json("<html>portal</html>"), true),
         (|| Reply::status(500, ""), true),
         (|| Reply::status(504, "<html>gateway</html>"), true),
         (|| Reply::status(409, r#"{"error":{"code":"Conflict"}}"#), false),

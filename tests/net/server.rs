@@ -47,6 +47,10 @@ pub enum Reply {
     Late(Duration, Box<Reply>),
     /// The same, and then the connection is closed.
     ThenClose(Box<Reply>),
+    /// 200 and this body in chunks of seven bytes, without a length.
+    Chunked(String),
+    /// 200, half of what was announced, and the connection is closed.
+    CutOff,
     /// The connection is closed without an answer.
     Close,
     /// Nothing, for this long.
@@ -180,6 +184,23 @@ fn reply(stream: &mut dyn Stream, what: Reply) -> io::Result<bool> {
             reply(stream, *then)
         }
         Reply::ThenClose(then) => reply(stream, *then).map(|_| false),
+        Reply::Chunked(body) => {
+            stream.write_all(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            for chunk in body.as_bytes().chunks(7) {
+                write!(stream, "{:x}\r\n", chunk.len())?;
+                stream.write_all(chunk)?;
+                stream.write_all(b"\r\n")?;
+                stream.flush()?;
+            }
+            stream.write_all(b"0\r\n\r\n")?;
+            stream.flush()?;
+            Ok(true)
+        }
+        Reply::CutOff => {
+            stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 20\r\n\r\n{\"kid\":\"k\"")?;
+            stream.flush()?;
+            Ok(false)
+        }
         Reply::Close => Ok(false),
         Reply::Silence(pause) => {
             thread::sleep(pause);

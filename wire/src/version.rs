@@ -16,8 +16,10 @@ pub enum Feature {
     SoftDelete,
     /// Attribute `recoverableDays`.
     RecoverableDays,
-    /// Managed HSM, secret keys, AES algorithms.
-    ManagedHsm,
+    /// `subject` in listings of certificates.
+    CertificateSubject,
+    /// Secret keys, AES algorithms.
+    SecretKeys,
     /// `rotate` and `rotationpolicy`.
     Rotation,
     /// `release`, `release_policy`, attribute `exportable`.
@@ -72,9 +74,10 @@ const VERSIONS: &[&str] = &[
 const FEATURES: &[(Feature, ApiVersion)] = &[
     (Feature::SoftDelete, ApiVersion::named("2016-10-01")),
     (Feature::RecoverableDays, ApiVersion::named("7.1-preview")),
-    (Feature::ManagedHsm, ApiVersion::named("7.2-preview")),
-    (Feature::Rotation, ApiVersion::named("7.3-preview")),
-    (Feature::Release, ApiVersion::named("7.3-preview")),
+    (Feature::CertificateSubject, ApiVersion::named("7.1-preview")),
+    (Feature::SecretKeys, ApiVersion::named("7.2-preview")),
+    (Feature::Rotation, ApiVersion::named("7.3")),
+    (Feature::Release, ApiVersion::named("7.3")),
     (Feature::Random, ApiVersion::named("7.3-preview")),
     (Feature::Settings, ApiVersion::named("7.4-preview.1")),
     (Feature::HsmPlatform, ApiVersion::named("7.5-preview.1")),

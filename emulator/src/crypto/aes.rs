@@ -45,7 +45,7 @@ pub fn encrypt(
             Ok(Encrypted { value: ciphertext, iv: Some(iv.to_vec()), tag: None })
         }
         SymmetricMode::KeyWrap => {
-            if value.len() < 16 || value.len() % 8 != 0 {
+            if value.len() < 16 || !value.len().is_multiple_of(8) {
                 return Err(Fault::Length { member: "value", given: value.len(), want: None });
             }
             let wrapped = wrap(kw(key)?, key, value, true)?;
@@ -88,7 +88,7 @@ pub fn decrypt(
         }
         SymmetricMode::Cbc | SymmetricMode::CbcPad => {
             let iv = cbc_iv(input)?;
-            if value.is_empty() || value.len() % BLOCK != 0 {
+            if value.is_empty() || !value.len().is_multiple_of(BLOCK) {
                 return Err(Fault::Length { member: "value", given: value.len(), want: None });
             }
             cbc(key, iv, value, mode, false).map_err(|_| Fault::Undecryptable)
@@ -98,7 +98,7 @@ pub fn decrypt(
                 SymmetricMode::KeyWrap => (24, kw(key)?),
                 _ => (16, kwp(key)?),
             };
-            if value.len() < shortest || value.len() % 8 != 0 {
+            if value.len() < shortest || !value.len().is_multiple_of(8) {
                 return Err(Fault::Length { member: "value", given: value.len(), want: None });
             }
             wrap(cipher, key, value, false).map_err(|_| Fault::Undecryptable)

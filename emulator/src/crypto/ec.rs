@@ -6,7 +6,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{HasPublic, PKey, Private, Public};
 
 use super::{Fault, Material};
 
@@ -29,6 +29,12 @@ pub fn from_pair(pair: EcKey<Private>, curve: Curve) -> Result<Material, ErrorSt
         ..JsonWebKey::default()
     };
     Ok(Material::Ec { key: PKey::from_ec_key(pair)?, public, curve })
+}
+
+/// The public key of a point.
+pub fn public(curve: Curve, x: &[u8], y: &[u8]) -> Result<PKey<Public>, ErrorStack> {
+    let (x, y) = (BigNum::from_slice(x)?, BigNum::from_slice(y)?);
+    PKey::from_ec_key(EcKey::from_public_key_affine_coordinates(group(curve)?.as_ref(), &x, &y)?)
 }
 
 /// The group of a curve.
@@ -62,8 +68,8 @@ pub fn sign(key: &PKey<Private>, curve: Curve, digest: &[u8]) -> Result<Vec<u8>,
 }
 
 /// Verifies; a signature of any other shape is simply not good.
-pub fn verify(
-    key: &PKey<Private>,
+pub fn verify<T: HasPublic>(
+    key: &PKey<T>,
     curve: Curve,
     digest: &[u8],
     signature: &[u8],

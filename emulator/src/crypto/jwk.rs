@@ -109,6 +109,8 @@ fn read_ec(key: &JsonWebKey) -> Result<Material, JwkFault> {
     pair.check_key().map_err(|_| JwkFault::Inconsistent)?;
     let mut material = ec::from_pair(pair, curve)?;
     if let Material::Ec { public, .. } = &mut material {
+        // Recorded: the legacy name SECP256K1 comes back, too.
+        public.crv.clone_from(&key.crv);
         public.x.clone_from(&key.x);
         public.y.clone_from(&key.y);
     }

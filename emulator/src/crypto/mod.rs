@@ -7,18 +7,22 @@ mod aes;
 mod ec;
 mod jwk;
 mod rsa;
+mod stored;
 mod transfer;
 pub mod x509;
 
 use akv_wire::{Curve, Digest, EncryptionAlgorithm, JsonWebKey, KeyType, SignatureAlgorithm};
+use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::md::{Md, MdRef};
 use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
 use openssl::sign::Signer;
 use zeroize::Zeroizing;
 
 pub use jwk::JwkFault;
+pub use x509::add_months;
 
 /// A private or secret key.
 pub enum Material {
@@ -271,6 +275,27 @@ impl Material {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether `signature` is one over `digest` under the public members of a JSON web key.
+pub fn verify_public(
+    key: &JsonWebKey,
+    alg: SignatureAlgorithm,
+    digest: &[u8],
+    signature: &[u8],
+) -> Result<bool, JwkFault> {
+    let internal = |fault| match fault {
+        Fault::Internal(stack) => JwkFault::Internal(stack),
+        _ => JwkFault::Inconsistent,
+    };
+    if let Some(curve) = key.curve() {
+        let (x, y) = key.point().ok_or(JwkFault::Inconsistent)?;
+        return ec::verify(&ec::public(curve, &x, &y)?, curve, digest, signature).map_err(internal);
+    }
+    let n = BigNum::from_slice(key.modulus().ok_or(JwkFault::Missing("n"))?)?;
+    let e = BigNum::from_slice(key.exponent().ok_or(JwkFault::Missing("e"))?)?;
+    let key = PKey::from_rsa(Rsa::from_public_components(n, e)?)?;
+    rsa::verify(&key, alg, digest, signature).map_err(internal)
 }
 
 /// Random bytes of OpenSSL's generator.

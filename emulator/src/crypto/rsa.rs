@@ -3,7 +3,7 @@
 use akv_wire::{Base64Url, EncryptionAlgorithm, JsonWebKey, SignatureAlgorithm};
 use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{HasPublic, PKey, Private};
 use openssl::pkey_ctx::{PkeyCtx, PkeyCtxRef};
 use openssl::rsa::{Padding, Rsa};
 use openssl::sign::RsaPssSaltlen;
@@ -38,8 +38,8 @@ pub fn sign(key: &PKey<Private>, alg: SignatureAlgorithm, digest: &[u8]) -> Resu
 }
 
 /// Verifies; a signature of any other shape is simply not good.
-pub fn verify(
-    key: &PKey<Private>,
+pub fn verify<T: HasPublic>(
+    key: &PKey<T>,
     alg: SignatureAlgorithm,
     digest: &[u8],
     signature: &[u8],

@@ -18,6 +18,10 @@ use openssl::x509::{
     X509v3Context,
 };
 
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::ext::pkix::{self, KeyUsages};
+
 use super::random;
 
 /// What a certificate says of itself, as policies and listings show it.
@@ -95,15 +99,14 @@ pub fn facts(certificate: &X509Ref) -> Result<Facts, ErrorStack> {
     };
     let (not_before, not_after) =
         (seconds(certificate.not_before())?, seconds(certificate.not_after())?);
-    let dns_names: Vec<String> = certificate
-        .subject_alt_names()
-        .iter()
-        .flatten()
-        .filter_map(|name| name.dnsname().map(str::to_owned))
-        .collect();
-    let sans = (!dns_names.is_empty()).then(|| SubjectAlternativeNames {
-        emails: Some(Vec::new()),
-        dns_names: Some(dns_names),
+    let usages = usages(&certificate.to_der()?);
+    let names = certificate.subject_alt_names();
+    let of = |kind: fn(&openssl::x509::GeneralNameRef) -> Option<&str>| -> Vec<String> {
+        names.iter().flatten().filter_map(kind).map(str::to_owned).collect()
+    };
+    let sans = names.as_ref().map(|_| SubjectAlternativeNames {
+        emails: Some(of(|name| name.email())),
+        dns_names: Some(of(|name| name.dnsname())),
         upns: Some(Vec::new()),
     });
     Ok(Facts {
@@ -112,12 +115,52 @@ pub fn facts(certificate: &X509Ref) -> Result<Facts, ErrorStack> {
         properties: X509Properties {
             subject: Some(show_name(certificate.subject_name())),
             sans,
-            ekus: Some(Vec::new()),
-            key_usage: Some(Vec::new()),
+            ekus: Some(usages.extended),
+            key_usage: Some(usages.key),
             validity_months: Some(months_between(not_before, not_after)),
-            basic_constraints: Some(akv_wire::BasicConstraints { ca: false }),
+            basic_constraints: Some(akv_wire::BasicConstraints { ca: usages.ca }),
         },
     })
+}
+
+#[derive(Default)]
+struct Usages {
+    key: Vec<String>,
+    extended: Vec<String>,
+    ca: bool,
+}
+
+/// Names of the contract for the bits of the key usage extension.
+const KEY_USAGES: &[(KeyUsages, &str)] = &[
+    (KeyUsages::DigitalSignature, "digitalSignature"),
+    (KeyUsages::NonRepudiation, "nonRepudiation"),
+    (KeyUsages::KeyEncipherment, "keyEncipherment"),
+    (KeyUsages::DataEncipherment, "dataEncipherment"),
+    (KeyUsages::KeyAgreement, "keyAgreement"),
+    (KeyUsages::KeyCertSign, "keyCertSign"),
+    (KeyUsages::CRLSign, "cRLSign"),
+    (KeyUsages::EncipherOnly, "encipherOnly"),
+    (KeyUsages::DecipherOnly, "decipherOnly"),
+];
+
+/// What the usage and constraint extensions say; nothing where they are absent or malformed.
+fn usages(der: &[u8]) -> Usages {
+    let mut usages = Usages::default();
+    let Ok(certificate) = Certificate::from_der(der) else {
+        return usages;
+    };
+    let certificate = certificate.tbs_certificate;
+    if let Ok(Some((_, bits))) = certificate.get::<pkix::KeyUsage>() {
+        let named = KEY_USAGES.iter().filter(|(bit, _)| bits.0.contains(*bit));
+        usages.key = named.map(|(_, name)| (*name).to_owned()).collect();
+    }
+    if let Ok(Some((_, oids))) = certificate.get::<pkix::ExtendedKeyUsage>() {
+        usages.extended = oids.0.iter().map(ToString::to_string).collect();
+    }
+    if let Ok(Some((_, constraints))) = certificate.get::<pkix::BasicConstraints>() {
+        usages.ca = constraints.ca;
+    }
+    usages
 }
 
 /// Reads a subject of the form `CN=example, O=Somebody`; `None` when it is malformed.
@@ -195,10 +238,11 @@ fn request_extensions(
     context: &X509v3Context<'_>,
 ) -> Result<Vec<X509Extension>, ErrorStack> {
     let mut extensions = Vec::new();
+    let defaults = ["digitalSignature", "keyEncipherment"].map(str::to_owned).to_vec();
+    let names = properties.key_usage.as_ref().unwrap_or(&defaults);
     let mut usage = KeyUsage::new();
     usage.critical();
-    let defaults = ["digitalSignature", "keyEncipherment"].map(str::to_owned).to_vec();
-    for name in properties.key_usage.as_ref().unwrap_or(&defaults) {
+    for name in names {
         match name.as_str() {
             "digitalSignature" => usage.digital_signature(),
             "nonRepudiation" => usage.non_repudiation(),
@@ -212,7 +256,9 @@ fn request_extensions(
             _ => &mut usage,
         };
     }
-    extensions.push(usage.build()?);
+    if !names.is_empty() {
+        extensions.push(usage.build()?);
+    }
     let server_and_client = ["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"].map(str::to_owned).to_vec();
     let ekus = properties.ekus.as_ref().unwrap_or(&server_and_client);
     if !ekus.is_empty() {
@@ -240,7 +286,11 @@ fn request_extensions(
         }
         extensions.push(alternative.build(context)?);
     }
-    extensions.push(BasicConstraints::new().build()?);
+    let mut constraints = BasicConstraints::new();
+    if properties.basic_constraints.as_ref().is_some_and(|given| given.ca) {
+        constraints.critical().ca();
+    }
+    extensions.push(constraints.build()?);
     Ok(extensions)
 }
 
@@ -253,7 +303,7 @@ fn signature_digest(key: &PKey<Private>) -> MessageDigest {
 }
 
 /// The same day and time of day `months` later, the day cut to the month's length.
-fn add_months(from: i64, months: i64) -> i64 {
+pub fn add_months(from: i64, months: i64) -> i64 {
     let (days, time) = (from.div_euclid(86_400), from.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let count = year * 12 + (month - 1) + months;
@@ -262,9 +312,12 @@ fn add_months(from: i64, months: i64) -> i64 {
     days_of(year, month, day.min(last.unwrap_or(28))) * 86_400 + time
 }
 
+/// Calendar months from start to end, a begun one counted whole.
 fn months_between(from: i64, to: i64) -> u32 {
-    let (a, b) = (civil(from.div_euclid(86_400)), civil((to + 86_399).div_euclid(86_400)));
-    u32::try_from((b.0 - a.0) * 12 + b.1 - a.1).unwrap_or_default()
+    let (a, b) = (civil(from.div_euclid(86_400)), civil(to.div_euclid(86_400)));
+    let whole = (b.0 - a.0) * 12 + b.1 - a.1;
+    let begun = add_months(from, whole) < to;
+    u32::try_from(whole + i64::from(begun)).unwrap_or_default()
 }
 
 /// Days since 1970-01-01 to year, month, day (proleptic Gregorian).

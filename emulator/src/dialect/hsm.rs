@@ -6,9 +6,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{
-    Context, Dialect, ErrorReply, NextPage, Position, error_reply, front_end_page, hex, sorted,
-};
+use super::{Context, Dialect, ErrorReply, NextPage, Position, error_reply, hex, sorted};
 use crate::config::{ServiceKind, Switches};
 use crate::refusal::Refusal;
 
@@ -16,15 +14,11 @@ pub struct ManagedHsm;
 
 impl Dialect for ManagedHsm {
     fn refusal(&self, refusal: &Refusal, context: &Context<'_>) -> ErrorReply {
-        match refusal {
-            // Recorded: no body at all, or the two letters on a listing.
-            Refusal::Unauthorized(_) => {
-                let body: &[u8] = if context.path == "/keys" { b"OK" } else { b"" };
-                let content_type = "application/json; charset=utf-8";
-                return ErrorReply { status: 401, body: body.to_vec(), content_type };
-            }
-            Refusal::FrontEnd => return front_end_page(),
-            _ => {}
+        // Recorded: no body at all, or the two letters on a listing.
+        if matches!(refusal, Refusal::Unauthorized(_)) {
+            let body: &[u8] = if context.path == "/keys" { b"OK" } else { b"" };
+            let content_type = "application/json; charset=utf-8";
+            return ErrorReply { status: 401, body: body.to_vec(), content_type };
         }
         let (status, code, message) = words(refusal, context);
         let message = format!("{message} (Activity ID: {})", context.request_id);

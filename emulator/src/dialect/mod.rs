@@ -129,7 +129,7 @@ fn front_end_page() -> ErrorReply {
             <h2>Bad Request</h2>\r\n<p>The request URL could not be understood.</p></body>\r\n\
             </html>\r\n"
             .to_vec(),
-        content_type: "text/html",
+        content_type: "text/html; charset=utf-8",
     }
 }
 

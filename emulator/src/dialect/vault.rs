@@ -94,7 +94,7 @@ impl Dialect for Vault {
         let marker = json.get("NextMarker")?.as_str()?;
         let text = marker.splitn(3, '!').nth(2)?.replace('-', "=");
         let row = String::from_utf8(BASE64_STANDARD.decode(text).ok()?).ok()?;
-        let object = row.splitn(3, '!').nth(1)?;
+        let object = row.split('!').nth(1)?;
         Some(Position::Marker(object.split_once('/')?.1.to_owned()))
     }
 
@@ -246,7 +246,8 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
                  trying to restore a {0} whose name is already in use. To fix this, rename the \
                  second {0} to something else so that the restore works. The second probable \
                  cause of this exception is when multiple operations are performed in parallel \
-                 against the {0}.",
+                 against the {0}. To avoid this error, perform operations against a {0} in a \
+                 sequential manner.",
                 noun.lower()
             ),
         ),

@@ -7,8 +7,7 @@ use akv_wire::{
     CertificateCreateParameters, CertificateImportParameters, CertificateItem,
     CertificateKeyProperties, CertificateLifetimeAction, CertificateMergeParameters,
     CertificateOperation, CertificatePolicy, CertificateSecretProperties, CertificateTrigger,
-    CertificateUpdateParameters, DeletedCertificateBundle, IdReference, Issuer, KeyAttributes,
-    KeyType,
+    CertificateUpdateParameters, Feature, IdReference, Issuer, KeyAttributes, KeyType,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -20,8 +19,7 @@ use openssl::x509::X509;
 use zeroize::Zeroizing;
 
 use super::objects::{
-    add_version, check_free, check_tags, is_live, live, live_mut, merge_life, not_found,
-    shown_tags, version,
+    add_version, check_free, check_tags, is_live, live, live_mut, merge_life, not_found, version,
 };
 use super::page::Row;
 use super::{Outcome, Request, Service};
@@ -43,7 +41,7 @@ struct Finished {
     chain: Vec<X509>,
     material: Arc<Material>,
     enabled: bool,
-    tags: akv_wire::Tags,
+    tags: Option<akv_wire::Tags>,
     preserve_order: Option<bool>,
 }
 
@@ -83,7 +81,7 @@ impl Service {
         let pair = material.private_key().ok_or(Refusal::MemberInvalid("kty".to_owned()))?;
         let csr = x509::request(pair, &policy)?.to_der()?;
         let issuer = issuer_name(&policy);
-        let ready = if issuer == "Self" {
+        let ready = if issuer.eq_ignore_ascii_case("self") {
             let leaf = x509::self_signed(pair, &policy, now)?;
             let finished = Finished {
                 leaf,
@@ -144,7 +142,10 @@ impl Service {
                     .clone()
                     .unwrap_or_else(|| vec![lifetime_action("EmailContacts")]),
             ),
-            issuer: Some(Issuer { name: Some("Unknown".to_owned()), ..Issuer::default() }),
+            issuer: given
+                .issuer
+                .clone()
+                .or_else(|| Some(Issuer { name: Some("Unknown".to_owned()), ..Issuer::default() })),
             ..given
         };
         let policy = canonical(policy, now)?;
@@ -182,6 +183,88 @@ impl Service {
             self.shown_policy(&request.call.authority, &object.name, &object.extra.policy)
         };
         self.ok(&policy)
+    }
+
+    /// Members that are named replace the old ones; the rest stays.
+    pub(super) fn update_certificate_policy(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let asked: CertificatePolicy = body::read(&request.call.body, body::POLICY)?;
+        self.settle_certificates();
+        let now = self.clock.now();
+        let policy = {
+            let mut state = self.state.write();
+            let object = live_mut(&mut state.certificates, request.name, "", now)?;
+            let old = object.extra.policy.clone();
+            let created = old.attributes.as_ref().and_then(|attributes| attributes.created);
+            let mut policy = canonical(
+                CertificatePolicy {
+                    key_props: asked.key_props.or(old.key_props),
+                    secret_props: asked.secret_props.or(old.secret_props),
+                    x509_props: asked.x509_props.or(old.x509_props),
+                    lifetime_actions: asked.lifetime_actions.or(old.lifetime_actions),
+                    issuer: asked.issuer.or(old.issuer),
+                    ..CertificatePolicy::default()
+                },
+                now,
+            )?;
+            if let Some(attributes) = &mut policy.attributes {
+                attributes.created = created.or(attributes.created);
+            }
+            object.extra.policy = policy.clone();
+            self.shown_policy(&request.call.authority, &object.name, &policy)
+        };
+        self.ok(&policy)
+    }
+
+    pub(super) fn cancel_certificate(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        #[derive(serde::Deserialize)]
+        struct Cancel {
+            cancellation_requested: Option<bool>,
+        }
+        let asked: Cancel = body::read(&request.call.body, body::CERTIFICATE_CANCEL)?;
+        self.change_pending(request, |pending| {
+            if !pending.completed {
+                pending.cancelled = asked.cancellation_requested.unwrap_or(pending.cancelled);
+            }
+        })
+    }
+
+    pub(super) fn delete_pending_certificate(
+        &self,
+        request: &Request<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let shown = self.change_pending(request, |_| ())?;
+        let mut state = self.state.write();
+        if let Some(object) = state.certificates.get_mut(&folded(request.name)) {
+            object.extra.pending = None;
+            if object.versions.is_empty() {
+                state.certificates.remove(&folded(request.name));
+            }
+        }
+        Ok(shown)
+    }
+
+    fn change_pending(
+        &self,
+        request: &Request<'_>,
+        change: impl FnOnce(&mut Pending),
+    ) -> Result<Outcome, Refusal> {
+        self.settle_certificates();
+        let now = self.clock.now();
+        let operation = {
+            let mut state = self.state.write();
+            let pending = state
+                .certificates
+                .get_mut(&folded(request.name))
+                .filter(|object| is_live(object, now))
+                .and_then(|object| object.extra.pending.as_mut())
+                .ok_or_else(|| Refusal::PendingNotFound(request.name.to_owned()))?;
+            change(pending);
+            self.operation(pending, self.pending_id(request), None)
+        };
+        self.ok(&operation)
     }
 
     pub(super) fn pending_certificate(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
@@ -246,10 +329,7 @@ impl Service {
             chain: certificates,
             material: Arc::clone(&pending.material),
             enabled: pending.enabled,
-            tags: match &asked.tags {
-                Some(tags) => check_tags(Some(tags))?,
-                None => pending.tags.clone(),
-            },
+            tags: check_tags(asked.tags.as_ref())?.or(pending.tags),
             preserve_order: None,
         };
         let props = policy.key_props.clone().unwrap_or_default();
@@ -272,7 +352,7 @@ impl Service {
             body::read(&request.call.body, body::CERTIFICATE_UPDATE)?;
         self.settle_certificates();
         let now = self.clock.now();
-        let tags = asked.tags.as_ref().map(|tags| check_tags(Some(tags))).transpose()?;
+        let tags = check_tags(asked.tags.as_ref())?;
         {
             let mut state = self.state.write();
             let object = live_mut(&mut state.certificates, request.name, request.version, now)?;
@@ -285,7 +365,7 @@ impl Service {
                 ..KeyAttributes::default()
             };
             merge_life(&mut found.life, Some(&enabled), now);
-            if let Some(tags) = tags {
+            if tags.is_some() {
                 found.tags = tags;
             }
             let (id, life) = (found.id.clone(), found.life.clone());
@@ -319,7 +399,7 @@ impl Service {
                 .filter(|(_, object)| is_live(object, now))
                 .filter_map(|(marker, object)| {
                     let id = Self::id(&request.call.authority, "certificates", &object.name, "");
-                    let item = item(id, object.version("")?);
+                    let item = self.certificate_item(id, object.version("")?, request.api);
                     Some(Row { marker: marker.clone(), sequence: object.sequence, item })
                 })
                 .collect()
@@ -346,7 +426,7 @@ impl Service {
                     Row {
                         marker: folded(&format!("{}/{}", object.name, found.id)),
                         sequence: rank as u64,
-                        item: item(id, found),
+                        item: self.certificate_item(id, found, request.api),
                     }
                 })
                 .collect()
@@ -357,18 +437,12 @@ impl Service {
     pub(super) fn delete_certificate(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         self.settle_certificates();
         let now = self.clock.now();
-        let authority = &request.call.authority;
         let bundle = {
             let mut state = self.state.write();
             Self::expire(&mut state.certificates, now);
             let (object, deletion) =
                 self.soft_delete(&mut state.certificates, request.name, now)?;
-            let bundle = object.version("").map(|current| DeletedCertificateBundle {
-                recovery_id: Some(Self::id(authority, "deletedcertificates", &object.name, "")),
-                deleted_date: Some(deletion.at),
-                scheduled_purge_date: Some(deletion.purge_at),
-                bundle: self.certificate_bundle(authority, object, current, request.api),
-            });
+            let bundle = self.deleted_certificate(request, object, deletion);
             // Key and secret go with the certificate.
             let name = folded(request.name);
             if let Some(key) = state.keys.get_mut(&name) {
@@ -387,7 +461,10 @@ impl Service {
         let now = self.clock.now();
         let waits = |object: &Object<CertificateVersion>| {
             object.extra.pending.as_ref().is_some_and(|pending| {
-                !pending.completed && pending.ready.is_some() && pending.ready_at <= now
+                !pending.completed
+                    && !pending.cancelled
+                    && pending.ready.is_some()
+                    && pending.ready_at <= now
             })
         };
         if !self.state.read().certificates.values().any(waits) {
@@ -424,12 +501,12 @@ impl Service {
         Ok(())
     }
 
-    fn pending_id(&self, request: &Request<'_>) -> String {
+    pub(super) fn pending_id(&self, request: &Request<'_>) -> String {
         let id = Self::id(&request.call.authority, "certificates", request.name, "");
         format!("{id}/pending")
     }
 
-    fn operation(
+    pub(super) fn operation(
         &self,
         pending: &Pending,
         id: String,
@@ -455,7 +532,11 @@ impl Service {
         }
     }
 
-    fn show_certificate(&self, request: &Request<'_>, id: &str) -> Result<Outcome, Refusal> {
+    pub(super) fn show_certificate(
+        &self,
+        request: &Request<'_>,
+        id: &str,
+    ) -> Result<Outcome, Refusal> {
         let bundle = {
             let state = self.state.read();
             let (object, found) = version(&state.certificates, request.name, id, self.clock.now())?;
@@ -464,7 +545,7 @@ impl Service {
         self.ok(&bundle)
     }
 
-    fn certificate_bundle(
+    pub(super) fn certificate_bundle(
         &self,
         authority: &str,
         object: &Object<CertificateVersion>,
@@ -480,7 +561,7 @@ impl Service {
             cer: Some(BASE64_STANDARD.encode(&found.der)),
             content_type: None,
             attributes: self.attributes(&found.life, api),
-            tags: shown_tags(&found.tags),
+            tags: found.tags.clone(),
             policy: Some(self.shown_policy(authority, &object.name, &object.extra.policy)),
             pending: object.extra.pending.as_ref().map(|_| IdReference {
                 id: format!("{}/pending", Self::id(authority, "certificates", &object.name, "")),
@@ -489,7 +570,30 @@ impl Service {
         }
     }
 
-    fn shown_policy(
+    /// Recorded: listings show no recovery attributes, and an empty subject.
+    pub(super) fn certificate_item(
+        &self,
+        id: String,
+        found: &CertificateVersion,
+        api: ApiVersion,
+    ) -> CertificateItem {
+        CertificateItem {
+            id,
+            x5t: thumbprint(&found.der),
+            attributes: KeyAttributes {
+                enabled: Some(found.life.enabled),
+                nbf: found.life.nbf,
+                exp: found.life.exp,
+                created: Some(found.life.created),
+                updated: Some(found.life.updated),
+                ..KeyAttributes::default()
+            },
+            tags: found.tags.clone(),
+            subject: api.has(Feature::CertificateSubject).then(String::new),
+        }
+    }
+
+    pub(super) fn shown_policy(
         &self,
         authority: &str,
         name: &str,
@@ -560,24 +664,6 @@ fn place(
     add_version(&mut state.secrets, name, secret, sequence);
 }
 
-/// Recorded: listings show no recovery attributes, and an empty subject.
-fn item(id: String, found: &CertificateVersion) -> CertificateItem {
-    CertificateItem {
-        id,
-        x5t: thumbprint(&found.der),
-        attributes: KeyAttributes {
-            enabled: Some(found.life.enabled),
-            nbf: found.life.nbf,
-            exp: found.life.exp,
-            created: Some(found.life.created),
-            updated: Some(found.life.updated),
-            ..KeyAttributes::default()
-        },
-        tags: shown_tags(&found.tags),
-        subject: Some(String::new()),
-    }
-}
-
 fn thumbprint(der: &[u8]) -> Option<Base64Url> {
     hash(MessageDigest::sha1(), der).ok().map(|digest| Base64Url::new(&*digest))
 }
@@ -604,7 +690,13 @@ fn lifetime_action(kind: &str) -> CertificateLifetimeAction {
 
 /// Fills in what the service fills in.
 fn canonical(mut policy: CertificatePolicy, now: i64) -> Result<CertificatePolicy, Refusal> {
-    let issuer = issuer_name(&policy);
+    let mut issuer = issuer_name(&policy);
+    // Recorded: the two names that are no issuers are taken in any case, and shown as given.
+    for known in ["Self", "Unknown"] {
+        if issuer.eq_ignore_ascii_case(known) {
+            issuer = known.to_owned();
+        }
+    }
     if issuer.is_empty() {
         return Err(Refusal::BadParameter("Issuer name is required in the policy.".to_owned()));
     }

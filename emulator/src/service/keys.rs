@@ -9,7 +9,7 @@ use akv_wire::{
 
 use super::objects::{
     add_version, check_free, check_tags, deleted, is_live, life_of, live_mut, merge_life,
-    not_found, shown_tags, version,
+    not_found, version,
 };
 use super::page::Row;
 use super::{Outcome, Request, Service};
@@ -40,7 +40,21 @@ struct Draft {
     life: Life,
     exportable: bool,
     release_policy: Option<ReleasePolicy>,
-    tags: akv_wire::Tags,
+    tags: Option<akv_wire::Tags>,
+}
+
+/// A "bring your own key" blob, as the specification describes it.
+#[derive(serde::Deserialize)]
+struct TransferBlob {
+    header: TransferHeader,
+    ciphertext: akv_wire::Base64Url,
+}
+
+#[derive(serde::Deserialize)]
+struct TransferHeader {
+    kid: String,
+    alg: String,
+    enc: String,
 }
 
 /// How the material of a new key is made.
@@ -78,6 +92,7 @@ impl Service {
             asked.tags.as_ref(),
         )?;
         check_free(&self.state.read().keys, name, self.clock.now())?;
+        self.admit(kty, asked.key_size, true)?;
         let material = tokio::task::spawn_blocking(move || match recipe {
             Recipe::Rsa(bits, exponent) => Material::generate_rsa(bits, exponent),
             Recipe::Ec(curve) => Material::generate_ec(curve),
@@ -119,12 +134,40 @@ impl Service {
             asked.release_policy.as_ref(),
             asked.tags.as_ref(),
         )?;
-        if asked.key.key_hsm.is_some() {
-            return Err(Refusal::NotImplemented("import of a key_hsm transfer blob".to_owned()));
-        }
-        let material = Material::from_jwk(&asked.key)?;
+        let material = match &asked.key.key_hsm {
+            Some(blob) => self.unwrap_transfer(asked_type, blob.as_bytes())?,
+            None => Material::from_jwk(&asked.key)?,
+        };
         check_free(&self.state.read().keys, name, self.clock.now())?;
         self.add_key(name, draft, material)
+    }
+
+    /// Takes the key out of a "bring your own key" blob, with the key encryption key it names.
+    fn unwrap_transfer(&self, kind: KeyType, blob: &[u8]) -> Result<Material, Refusal> {
+        let refused = |why: &str| Refusal::JwkInvalid(format!("key_hsm: {why}"));
+        let blob: TransferBlob =
+            serde_json::from_slice(blob).map_err(|_| refused("it is no transfer blob"))?;
+        if blob.header.alg != "dir" || blob.header.enc != "CKM_RSA_AES_KEY_WRAP" {
+            return Err(refused("only alg 'dir' with enc 'CKM_RSA_AES_KEY_WRAP' is supported"));
+        }
+        let kek = akv_wire::KeyItem { kid: blob.header.kid, ..KeyItem::default() };
+        let (name, id) = kek.name_and_version().ok_or_else(|| refused("kid is no key"))?;
+        let (life, ops, material) = {
+            let state = self.state.read();
+            let (_, key) = version(&state.keys, name, id, self.clock.now())?;
+            (key.life.clone(), key.key_ops.clone(), Arc::clone(&key.material))
+        };
+        if ops != ["import"] {
+            return Err(Refusal::OperationForbidden("import"));
+        }
+        let (noun, operation) = (Noun::Key, "import");
+        if !life.enabled {
+            return Err(Refusal::Disabled { noun, operation });
+        }
+        if life.exp.is_some_and(|exp| self.clock.now() >= exp) {
+            return Err(Refusal::Expired { noun, operation });
+        }
+        Ok(material.unwrap_transfer(kind, blob.ciphertext.as_bytes())?)
     }
 
     fn type_refusal(&self, asked: &str) -> Refusal {
@@ -145,7 +188,8 @@ impl Service {
         tags: Option<&akv_wire::Tags>,
     ) -> Result<Draft, Refusal> {
         let exportable = attributes.and_then(|given| given.exportable).unwrap_or(false);
-        if exportable && release_policy.is_none() {
+        // Recorded: a Managed HSM has exportable keys without a policy.
+        if exportable && release_policy.is_none() && self.kind == ServiceKind::Vault {
             return Err(Refusal::BadParameter(
                 "AKV.SKR.1001: An exportable key must have a release policy.".to_owned(),
             ));
@@ -159,17 +203,12 @@ impl Service {
             Some(ops) if !ops.is_empty() => ops.clone(),
             _ => self.dialect.default_ops(kty),
         };
-        let release_policy = release_policy.map(|policy| ReleasePolicy {
-            content_type: Some(
-                policy
-                    .content_type
-                    .clone()
-                    .unwrap_or_else(|| "application/json; charset=utf-8".to_owned()),
-            ),
-            data: policy.data.clone(),
-            immutable: Some(policy.immutable.unwrap_or(false)),
-        });
-        let life = life_of(attributes, self.clock.now())?;
+        let release_policy = release_policy.map(whole_policy);
+        let mut life = life_of(attributes, self.clock.now())?;
+        if self.kind == ServiceKind::Vault && key_ops == ["import"] && life.exp.is_none() {
+            // Recorded: a key encryption key for transfers lives two days unless told.
+            life.exp = Some(life.created + 2 * 86_400);
+        }
         Ok(Draft { kty, key_ops, life, exportable, release_policy, tags: check_tags(tags)? })
     }
 
@@ -201,7 +240,7 @@ impl Service {
     pub(super) fn update_key(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: KeyUpdateParameters = body::read(&request.call.body, body::KEY_UPDATE)?;
         let now = self.clock.now();
-        let tags = asked.tags.as_ref().map(|tags| check_tags(Some(tags))).transpose()?;
+        let tags = check_tags(asked.tags.as_ref())?;
         let updated = {
             let mut state = self.state.write();
             let object = live_mut(&mut state.keys, request.name, request.version, now)?;
@@ -214,12 +253,12 @@ impl Service {
                 if current.is_some_and(|current| current.immutable == Some(true)) {
                     return Err(Refusal::ReleasePolicyImmutable);
                 }
-                changed.release_policy = Some(policy.clone());
+                changed.release_policy = Some(whole_policy(policy));
             }
             if let Some(ops) = &asked.key_ops {
                 changed.key_ops.clone_from(ops);
             }
-            if let Some(tags) = tags {
+            if tags.is_some() {
                 changed.tags = tags;
             }
             merge_life(&mut changed.life, asked.attributes.as_ref(), now);
@@ -353,7 +392,7 @@ impl Service {
         Ok((object.name.clone(), found.clone()))
     }
 
-    fn show_key(
+    pub(super) fn show_key(
         &self,
         request: &Request<'_>,
         name: &str,
@@ -370,22 +409,30 @@ impl Service {
         api: ApiVersion,
     ) -> KeyBundle {
         let mut key = version.jwk();
+        if self.kind == ServiceKind::Vault && version.kty == KeyType::RsaHsm && !version.managed {
+            // Recorded for most HSM-protected RSA keys of vaults: the exponent has a leading zero.
+            if let Some(e) = key.e.take() {
+                let mut padded = vec![0; 4usize.saturating_sub(e.as_bytes().len())];
+                padded.extend(e.as_bytes());
+                key.e = Some(padded.into());
+            }
+        }
         key.kid = Some(Self::id(authority, "keys", name, &version.id));
-        let release_policy = version.release_policy.clone().filter(|_| api.has(Feature::Release));
+        let release_policy = version.release_policy.clone();
         KeyBundle {
             key,
             attributes: self.key_attributes(version, api),
-            tags: shown_tags(&version.tags),
+            tags: version.tags.clone(),
             managed: version.managed.then_some(true),
             release_policy,
         }
     }
 
-    fn key_item(&self, kid: String, version: &KeyVersion, api: ApiVersion) -> KeyItem {
+    pub(super) fn key_item(&self, kid: String, version: &KeyVersion, api: ApiVersion) -> KeyItem {
         KeyItem {
             kid,
             attributes: self.key_attributes(version, api),
-            tags: shown_tags(&version.tags),
+            tags: version.tags.clone(),
             managed: version.managed.then_some(true),
         }
     }
@@ -410,10 +457,20 @@ impl Service {
         let platform = if version.kty.is_hsm() { "2" } else { "0" };
         KeyAttributes {
             key_size: version.material.bits().filter(|_| api.has(Feature::KeySizeAttribute)),
-            exportable: api.has(Feature::Release).then_some(version.exportable),
+            exportable: (!vault || api.has(Feature::Release)).then_some(version.exportable),
             hsm_platform: (vault && api.has(Feature::HsmPlatform)).then(|| platform.to_owned()),
             ..self.attributes(&version.life, api)
         }
+    }
+}
+
+/// A release policy with the members the service fills in.
+fn whole_policy(given: &ReleasePolicy) -> ReleasePolicy {
+    let content_type = given.content_type.clone();
+    ReleasePolicy {
+        content_type: content_type.or_else(|| Some("application/json; charset=utf-8".to_owned())),
+        data: given.data.clone(),
+        immutable: Some(given.immutable.unwrap_or(false)),
     }
 }
 

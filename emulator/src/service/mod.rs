@@ -1,31 +1,37 @@
 //! One vault or HSM: from a request to an answer. State is locked for look-ups and changes only,
 //! never while a key is made or used.
 
+mod backup;
 mod certificates;
+mod deleted;
 mod keys;
 mod objects;
 mod operations;
 mod page;
+mod rotation;
 mod secrets;
 pub mod seed;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use akv_wire::{ApiVersion, Feature};
+use akv_wire::{ApiVersion, KeyType};
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::RwLock;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{ServiceKind, Switches};
 use crate::counters::Counters;
 use crate::dialect::{self, Context, Dialect};
 use crate::entra::Entra;
+use crate::fault::Faults;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{self, Found, Match, Operation};
 use crate::state::State;
+use crate::throttle::Throttle;
 
 /// A request, body read.
 pub struct Call {
@@ -53,6 +59,19 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body bytes.
     pub body: Vec<u8>,
+    /// Instead of an answer the connection ends: by a reset if true.
+    pub ends: Option<bool>,
+    /// Half of the body is sent, then the connection ends.
+    pub truncated: bool,
+    /// Wait between two bytes of the body.
+    pub pause: Duration,
+}
+
+impl Reply {
+    /// An ordinary answer.
+    pub fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
+        Self { status, headers, body, ends: None, truncated: false, pause: Duration::ZERO }
+    }
 }
 
 /// What an operation comes to.
@@ -74,9 +93,14 @@ pub struct Service {
     clock: Arc<Clock>,
     counters: Arc<Counters>,
     entra: Arc<Entra>,
+    faults: Arc<Faults>,
+    throttle: Throttle,
+    /// Seals backups: all vaults share one, an HSM has its own.
+    backup_key: Arc<Zeroizing<Vec<u8>>>,
 }
 
 /// A request that is allowed to be carried out.
+#[derive(Clone, Copy)]
 struct Request<'a> {
     call: &'a Call,
     name: &'a str,
@@ -93,6 +117,8 @@ impl Service {
         clock: Arc<Clock>,
         counters: Arc<Counters>,
         entra: Arc<Entra>,
+        faults: Arc<Faults>,
+        backup_key: Arc<Zeroizing<Vec<u8>>>,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -103,6 +129,9 @@ impl Service {
             clock,
             counters,
             entra,
+            faults,
+            throttle: Throttle::default(),
+            backup_key,
         }
     }
 
@@ -111,8 +140,20 @@ impl Service {
         format!("{}:{}", self.kind.as_str(), self.name)
     }
 
-    /// Answers a request.
+    /// Answers a request, or lets it meet the trouble that was ordered for it.
     pub async fn answer(&self, call: Call) -> Reply {
+        let found = route::find(self.kind, None, &call.method, &call.path);
+        let (operation, name) = match &found {
+            Found::Match(found) => (found.route.name, found.name.as_str()),
+            _ => ("unknown", ""),
+        };
+        match self.faults.hit(&self.label(), operation, name) {
+            None => self.answer_well(call).await,
+            Some(fault) => fault.befall(self.answer_well(call)).await,
+        }
+    }
+
+    async fn answer_well(&self, call: Call) -> Reply {
         let started = Instant::now();
         let request_id = dialect::uuid();
         let outcome = self.carry_out(&call).await;
@@ -136,28 +177,24 @@ impl Service {
     ) -> Reply {
         let mut headers = HeaderMap::new();
         self.dialect.headers(&mut headers, context);
-        let mut set = |name: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        };
         let echo = call.headers.get("x-ms-return-client-request-id");
         if echo.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
             && let Some(id) = call.headers.get("x-ms-client-request-id")
             && let Ok(id) = id.to_str()
         {
-            set("x-ms-client-request-id", id);
+            set(&mut headers, "x-ms-client-request-id", id);
         }
         let (status, body, content_type) = match outcome {
             Ok(outcome) => {
                 if let Some(location) = &outcome.location {
-                    set("location", location);
+                    set(&mut headers, "location", location);
                 }
                 (outcome.status, outcome.body, "application/json; charset=utf-8")
             }
             Err(refusal) => {
                 if matches!(refusal, Refusal::Unauthorized(_)) {
                     set(
+                        &mut headers,
                         "www-authenticate",
                         &format!(
                             "Bearer authorization=\"{}\", resource=\"{}\"",
@@ -166,19 +203,30 @@ impl Service {
                         ),
                     );
                 }
+                if let (Refusal::Throttled, Some(seconds)) = (&refusal, self.switches.retry_after) {
+                    set(&mut headers, "retry-after", &seconds.to_string());
+                }
                 let error = self.dialect.refusal(&refusal, context);
+                if matches!(refusal, Refusal::FrontEnd) {
+                    // Recorded: the page of the web server in front has its own headers.
+                    set(&mut headers, "cache-control", "private");
+                    headers.remove("pragma");
+                    headers.remove("expires");
+                }
                 (error.status, error.body, error.content_type)
             }
         };
         if !body.is_empty() || self.kind == ServiceKind::ManagedHsm {
-            set("content-type", content_type);
+            set(&mut headers, "content-type", content_type);
         }
-        Reply { status, headers, body }
+        Reply::new(status, headers, body)
     }
 
     /// Authentication, then version, then path: a stranger learns nothing.
     async fn carry_out(&self, call: &Call) -> Result<Outcome, Refusal> {
-        let found = route::find(self.kind, &call.method, &call.path);
+        let version = self.api_version(call);
+        let found =
+            route::find(self.kind, version.as_ref().ok().copied(), &call.method, &call.path);
         let principal = match self.entra.authenticate(&call.headers, self.kind) {
             Ok(principal) => principal,
             Err(fault) => {
@@ -194,22 +242,15 @@ impl Service {
         if call.body_too_large {
             return Err(Refusal::BodyTooLarge);
         }
-        let api = self.api_version(call)?;
+        let api = version?;
         let found = match found {
-            Found::Match(found) if found.route.since.is_none_or(|since| api.has(since)) => found,
-            Found::Match(Match { route, .. }) => {
-                let action = route.path.last().copied().unwrap_or_default();
-                return Err(Refusal::ActionNotSupported(action.to_owned()));
-            }
+            Found::Match(found) => found,
             Found::UnknownAction(action) => return Err(Refusal::ActionNotSupported(action)),
             Found::OtherMethod => return Err(Refusal::MethodNotAllowed),
             Found::Nothing => return Err(Refusal::NoRoute),
         };
-        if self.kind == ServiceKind::ManagedHsm && !api.has(Feature::ManagedHsm) {
-            return Err(Refusal::ApiVersionUnknown(api.to_string()));
-        }
-        check_name(&found)?;
-        principal.check(self.kind, &found)?;
+        self.check_name(&found)?;
+        principal.check(self.kind, &self.switches, &found)?;
         let request = Request { call, name: &found.name, version: &found.version, api };
         self.dispatch(found.route.operation, found.route.name, &request).await
     }
@@ -268,8 +309,55 @@ impl Service {
             Operation::SecretVersions => self.list_secret_versions(request),
             Operation::SecretUpdate => self.update_secret(request),
             Operation::SecretDelete => self.delete_secret(request),
+            Operation::KeyRestore => self.restore_key(request),
+            Operation::KeyBackup => self.backup_key(request),
+            Operation::KeyRotate => self.rotate_key(request).await,
+            Operation::RotationPolicyGet => self.rotation_policy(request),
+            Operation::RotationPolicySet => self.set_rotation_policy(request),
+            Operation::CertificateRestore => self.restore_certificate(request),
+            Operation::CertificateBackup => self.backup_certificate(request),
+            Operation::CertificatePolicyUpdate => self.update_certificate_policy(request),
+            Operation::CertificateCancel => self.cancel_certificate(request),
+            Operation::CertificatePendingDelete => self.delete_pending_certificate(request),
+            Operation::DeletedCertificateList => self.list_deleted_certificates(request),
+            Operation::DeletedCertificateGet => self.get_deleted_certificate(request),
+            Operation::DeletedCertificatePurge => self.purge_certificate(request),
+            Operation::DeletedCertificateRecover => self.recover_certificate(request),
+            Operation::SecretRestore => self.restore_secret(request),
+            Operation::SecretBackup => self.backup_secret(request),
+            Operation::DeletedSecretList => self.list_deleted_secrets(request),
+            Operation::DeletedSecretGet => self.get_deleted_secret(request),
+            Operation::DeletedSecretPurge => self.purge_secret(request),
+            Operation::DeletedSecretRecover => self.recover_secret(request),
             Operation::Unsupported => Err(Refusal::NotImplemented(name.to_owned())),
         }
+    }
+
+    /// `^[0-9a-zA-Z-]{1,127}$`; an empty or percent-carrying name does not even reach a vault.
+    fn check_name(&self, found: &Match) -> Result<(), Refusal> {
+        if !found.route.path.contains(&"{n}") {
+            return Ok(());
+        }
+        let name = &found.name;
+        if self.kind == ServiceKind::Vault && (name.is_empty() || name.contains('%')) {
+            return Err(Refusal::FrontEnd);
+        }
+        let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if legal && (1..=127).contains(&name.len()) {
+            Ok(())
+        } else {
+            Err(Refusal::NameInvalid(name.clone()))
+        }
+    }
+
+    /// Counts a transaction against the vault's limits, where they are switched on.
+    fn admit(&self, kty: KeyType, bits: Option<u32>, creates: bool) -> Result<(), Refusal> {
+        let throttled = self.switches.throttle && self.kind == ServiceKind::Vault;
+        let now = self.clock.now();
+        if throttled && !self.throttle.admit(now, kty, bits.unwrap_or_default(), creates) {
+            return Err(Refusal::Throttled);
+        }
+        Ok(())
     }
 
     fn ok<T: Serialize>(&self, body: &T) -> Result<Outcome, Refusal> {
@@ -287,17 +375,10 @@ impl Call {
     }
 }
 
-/// `^[0-9a-zA-Z-]{1,127}$`; an empty or percent-carrying name does not even reach the service.
-fn check_name(found: &Match) -> Result<(), Refusal> {
-    if !found.route.path.contains(&"{n}") {
-        return Ok(());
+fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
     }
-    let name = &found.name;
-    if name.is_empty() || name.contains('%') {
-        return Err(Refusal::FrontEnd);
-    }
-    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if legal && name.len() <= 127 { Ok(()) } else { Err(Refusal::NameInvalid(name.clone())) }
 }
 
 impl From<openssl::error::ErrorStack> for Refusal {

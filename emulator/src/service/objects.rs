@@ -207,7 +207,9 @@ impl Service {
             created: Some(life.created),
             updated: Some(life.updated),
             recovery_level: Some(format!("{level}+Purgeable")),
-            recoverable_days: api.has(Feature::RecoverableDays).then_some(days),
+            recoverable_days: (api.has(Feature::RecoverableDays)
+                || self.kind == ServiceKind::ManagedHsm)
+                .then_some(days),
             ..KeyAttributes::default()
         }
     }
@@ -236,26 +238,24 @@ pub fn merge_life(life: &mut Life, attributes: Option<&KeyAttributes>, now: i64)
     life.updated = now;
 }
 
-/// At most 15 tags, names and values of at most 256 characters.
-pub fn check_tags(tags: Option<&Tags>) -> Result<Tags, Refusal> {
-    let tags = tags.cloned().unwrap_or_default();
+/// At most 15 tags, names and values of at most 256 characters. An empty map is kept: a vault
+/// shows it (recorded after an update that removed all tags).
+pub fn check_tags(tags: Option<&Tags>) -> Result<Option<Tags>, Refusal> {
+    let Some(tags) = tags else {
+        return Ok(None);
+    };
     if tags.len() > 15 {
         return Err(Refusal::BadParameter(format!(
             "The number of tags is {}, which is more than 15.\r\n",
             tags.len()
         )));
     }
-    for (name, value) in &tags {
+    for (name, value) in tags {
         if name.chars().count() > 256 || value.chars().count() > 256 {
             return Err(Refusal::BadParameter(format!(
                 "Tag '{name}' is longer than 256 characters.\r\n"
             )));
         }
     }
-    Ok(tags)
-}
-
-/// Tags as shown: nothing when there are none.
-pub fn shown_tags(tags: &Tags) -> Option<Tags> {
-    (!tags.is_empty()).then(|| tags.clone())
+    Ok(Some(tags.clone()))
 }

@@ -125,7 +125,8 @@ impl Service {
         let kid = Self::id(&request.call.authority, "keys", &name, &key.id);
         let noun = Noun::Key;
         let public = matches!(operation, "encrypt" | "verify" | "wrapKey");
-        if !key.life.enabled && !(public && self.switches.disabled_key_public_operations) {
+        let usable = key.life.enabled || (public && self.switches.disabled_key_public_operations);
+        if !usable {
             return Err(Refusal::Disabled { noun, operation });
         }
         // Documented: outside nbf and exp a key still undoes what was done inside.
@@ -141,6 +142,7 @@ impl Service {
         if !key.key_ops.iter().any(|allowed| allowed == operation) {
             return Err(Refusal::OperationForbidden(operation));
         }
+        self.admit(key.kty, key.material.bits(), false)?;
         Ok((kid, key))
     }
 
@@ -174,7 +176,7 @@ impl Service {
             EncryptionAlgorithm::CkmAesKeyWrap | EncryptionAlgorithm::CkmAesKeyWrapPad => {
                 request.api.has(Feature::CkmKeyWrap)
             }
-            _ => alg.is_rsa() || request.api.has(Feature::ManagedHsm),
+            _ => alg.is_rsa() || request.api.has(Feature::SecretKeys),
         };
         // Key wrap belongs to wrapkey and unwrapkey, everything else to both pairs.
         if !since || (wraps && !wrapping) {

@@ -4,6 +4,7 @@ use akv_wire::Page;
 use serde::Serialize;
 
 use super::{Outcome, Request, Service};
+use crate::config::ServiceKind;
 use crate::dialect::{NextPage, Position};
 use crate::refusal::{Noun, Refusal};
 
@@ -49,7 +50,12 @@ impl Service {
                 }
             }
         }
-        let end = rows.len().min(start + max_results.unwrap_or(PAGE));
+        // Recorded of vaults: a page may be empty and still have a successor.
+        let empty = self.switches.vault_empty_pages
+            && self.kind == ServiceKind::Vault
+            && request.call.parameter("$skiptoken").is_none();
+        let limit = if empty { 0 } else { max_results.unwrap_or(PAGE) };
+        let end = rows.len().min(start + limit);
         let next_link = rows.get(end).map(|next| {
             self.dialect.next_link(
                 &request.call.authority,

@@ -1,14 +1,10 @@
 //! Secrets: what certificates keep their chain in, and ordinary ones.
 
-use akv_wire::{
-    ApiVersion, DeletedSecretBundle, SecretBundle, SecretItem, SecretSetParameters,
-    SecretUpdateParameters,
-};
+use akv_wire::{ApiVersion, SecretBundle, SecretItem, SecretSetParameters, SecretUpdateParameters};
 use zeroize::Zeroizing;
 
 use super::objects::{
-    add_version, check_free, check_tags, is_live, life_of, live_mut, merge_life, not_found,
-    shown_tags, version,
+    add_version, check_free, check_tags, is_live, life_of, live_mut, merge_life, not_found, version,
 };
 use super::page::Row;
 use super::{Outcome, Request, Service};
@@ -65,7 +61,7 @@ impl Service {
     pub(super) fn update_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: SecretUpdateParameters = body::read(&request.call.body, body::SECRET_UPDATE)?;
         let now = self.clock.now();
-        let tags = asked.tags.as_ref().map(|tags| check_tags(Some(tags))).transpose()?;
+        let tags = check_tags(asked.tags.as_ref())?;
         let bundle = {
             let mut state = self.state.write();
             let object = live_mut(&mut state.secrets, request.name, request.version, now)?;
@@ -74,7 +70,7 @@ impl Service {
                 .version_mut(request.version)
                 .ok_or_else(|| not_found::<SecretVersion>(request.name, request.version))?;
             merge_life(&mut found.life, asked.attributes.as_ref(), now);
-            if let Some(tags) = tags {
+            if tags.is_some() {
                 found.tags = tags;
             }
             if asked.content_type.is_some() {
@@ -130,22 +126,16 @@ impl Service {
 
     pub(super) fn delete_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let now = self.clock.now();
-        let authority = &request.call.authority;
         let bundle = {
             let mut state = self.state.write();
             Self::expire(&mut state.secrets, now);
             let (object, deletion) = self.soft_delete(&mut state.secrets, request.name, now)?;
-            object.version("").map(|current| DeletedSecretBundle {
-                recovery_id: Some(Self::id(authority, "deletedsecrets", &object.name, "")),
-                deleted_date: Some(deletion.at),
-                scheduled_purge_date: Some(deletion.purge_at),
-                bundle: self.secret_bundle(request, &object.name, current, false),
-            })
+            self.deleted_secret(request, object, deletion)
         };
         self.ok(&bundle)
     }
 
-    fn secret_bundle(
+    pub(super) fn secret_bundle(
         &self,
         request: &Request<'_>,
         name: &str,
@@ -159,18 +149,23 @@ impl Service {
         bundle.id = Some(Self::id(authority, "secrets", name, &found.id));
         bundle.managed = found.managed.then_some(true);
         bundle.attributes = self.attributes(&found.life, request.api);
-        bundle.tags = shown_tags(&found.tags);
+        bundle.tags = found.tags.clone();
         bundle.kid = found.managed.then(|| Self::id(authority, "keys", name, &found.id));
         bundle
     }
 
-    fn secret_item(&self, id: String, found: &SecretVersion, api: ApiVersion) -> SecretItem {
+    pub(super) fn secret_item(
+        &self,
+        id: String,
+        found: &SecretVersion,
+        api: ApiVersion,
+    ) -> SecretItem {
         SecretItem {
             content_type: found.content_type.clone(),
             id,
             managed: found.managed.then_some(true),
             attributes: self.attributes(&found.life, api),
-            tags: shown_tags(&found.tags),
+            tags: found.tags.clone(),
         }
     }
 }

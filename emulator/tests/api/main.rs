@@ -2,8 +2,11 @@
 
 mod auth;
 mod certificates;
+mod faults;
 mod keys;
 mod lifecycle;
 mod operations;
+mod permissions;
 #[path = "../support/mod.rs"]
 mod support;
+mod transfer;

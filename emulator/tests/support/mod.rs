@@ -47,15 +47,7 @@ pub fn world() -> World {
 pub fn world_with(mut config: Config, seeds: Vec<Seed>) -> World {
     config.vault.push(ServiceConfig { name: "kv".into(), port: 0 });
     config.hsm.push(ServiceConfig { name: "hsm".into(), port: 0 });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("runtime");
-    let options = Options { config, seeds, ca_file: None };
-    let emulator = runtime.block_on(Emulator::start(options)).expect("start");
-    let http = https(&emulator.ready().ca_file);
-    World { runtime, emulator, http }
+    World::start(config, seeds)
 }
 
 /// A client that trusts the emulator's authority and nobody else.
@@ -74,6 +66,18 @@ pub fn https(ca_file: &std::path::Path) -> Client {
 }
 
 impl World {
+    pub fn start(config: Config, seeds: Vec<Seed>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let options = Options { config, seeds, ca_file: None };
+        let emulator = runtime.block_on(Emulator::start(options)).expect("start");
+        let http = https(&emulator.ready().ca_file);
+        Self { runtime, emulator, http }
+    }
+
     pub fn ready(&self) -> &Ready {
         self.emulator.ready()
     }
@@ -86,7 +90,8 @@ impl World {
         self.session(1)
     }
 
-    fn session(&self, at: usize) -> Session<'_> {
+    /// A session with the service at this place of the ready line.
+    pub fn session(&self, at: usize) -> Session<'_> {
         let service = &self.ready().services[at];
         let token = self.token(&service.scope);
         Session {
@@ -107,6 +112,17 @@ impl World {
             ("scope", scope),
         ]);
         assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json["access_token"].as_str().expect("token").to_owned()
+    }
+
+    /// A token of a client of the configuration.
+    pub fn token_of(&self, id: &str, secret: &str, scope: &str) -> String {
+        let answer = self.ask_token(&[
+            ("grant_type", "client_credentials"),
+            ("client_id", id),
+            ("client_secret", secret),
+            ("scope", scope),
+        ]);
         answer.json["access_token"].as_str().expect("token").to_owned()
     }
 
@@ -143,11 +159,10 @@ impl Session<'_> {
     /// The same with a whole URL, as page links are.
     pub fn send(&self, method: &str, url: &str, body: Option<Value>) -> Answer {
         let method: Method = method.parse().expect("method");
-        let mut request = self
-            .world
-            .http
-            .request(method, url)
-            .header("authorization", format!("Bearer {}", self.token.borrow()));
+        let mut request = self.world.http.request(method, url);
+        if !self.token.borrow().is_empty() {
+            request = request.bearer_auth(self.token.borrow());
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -169,9 +184,9 @@ impl Session<'_> {
         answer.json["key"].clone()
     }
 
-    /// A new token with another audience or lifetime does not come from here: see `token`.
     pub fn is_hsm(&self) -> bool {
-        self.url == self.world.ready().services[1].url
+        let services = &self.world.ready().services;
+        services.iter().any(|one| one.url == self.url && one.kind == "managed-hsm")
     }
 }
 

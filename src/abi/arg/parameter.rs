@@ -4,8 +4,8 @@ use std::{ffi::c_void, marker::PhantomData};
 
 use cryptoki_sys::{
     CK_AES_CTR_PARAMS, CK_GCM_MESSAGE_PARAMS, CK_GCM_PARAMS, CK_GENERATOR_FUNCTION,
-    CK_MECHANISM_TYPE, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_ULONG,
-    CKR_MECHANISM_PARAM_INVALID,
+    CK_MECHANISM_TYPE, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_ULONG, CKR_MECHANISM_PARAM_INVALID,
 };
 
 use super::{Bytes, Input, bytes_at};
@@ -87,6 +87,15 @@ impl<'a> Parameter<'a> {
     pub fn bytes(&self) -> Result<&'a [u8]> {
         // SAFETY: `promised`'s contract.
         unsafe { bytes_at(self.start as *const u8, self.length) }
+    }
+
+    /// The parameter as the structure of CKM_RSA_AES_KEY_WRAP: the bits of the AES key, and the
+    /// parameter of OAEP.
+    pub fn rsa_aes(&self) -> Result<(CK_ULONG, Parameter<'a>)> {
+        let p: CK_RSA_AES_KEY_WRAP_PARAMS = self.structure("CK_RSA_AES_KEY_WRAP_PARAMS")?;
+        let length = size_of::<CK_RSA_PKCS_OAEP_PARAMS>() as CK_ULONG;
+        // SAFETY: the inner structure is part of the promised parameter.
+        Ok((p.ulAESKeyBits, unsafe { Parameter::promised(p.pOAEPParams.cast(), length) }))
     }
 
     /// The parameter as a CK_ULONG (CK_MAC_GENERAL_PARAMS).

@@ -85,6 +85,7 @@ fn a_lost_answer_is_told_from_a_request_that_never_left() {
 fn the_table_of_missing_answers_is_in_the_order_of_its_index() {
     for failed in [
         NetError::Busy,
+        NetError::UnknownHost(String::new()),
         NetError::Connect(String::new()),
         NetError::Untrusted(String::new()),
         NetError::Timeout,
@@ -140,8 +141,8 @@ fn document() -> String {
         writeln!(text, "| {name} | `{rv_name}` | {advice} |").expect("write to a string");
     }
     text.push_str(
-        "\n*Connect* and *Lost* are repeated within the deadline where the operation allows it; \
-         408, 500, 502, 503 and 504 likewise; 429 always, after the pause the service asks for. \
+        "\n*Connect* is tried three times, *Lost* repeated within the deadline where the operation \
+         allows it; 408, 500, 502, 503 and 504 likewise; 429 always, after the pause the service asks for. \
          An operation that is not repeatable is sent once, unless it certainly was not carried \
          out.\n\n\
          ## Permissions\n\n\

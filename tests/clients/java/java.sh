@@ -11,16 +11,20 @@ p11_cfg() {
         -e "s|^slotListIndex = .*|slotListIndex = $index|" "$AKV_ROOT/examples/java/$2" >"$1"
 }
 
+# export_public TOKEN KEY FILE: as openssl reads it (pkcs11-tool 0.23 cannot export P-384).
+export_public() {
+    PKCS11_MODULE_PATH=$AKV_MODULE openssl pkey -engine pkcs11 -inform engine -pubin -pubout \
+        -in "pkcs11:token=$1;object=$2;type=public" -out "$3" 2>openssl.log ||
+        fail "is libengine-pkcs11-openssl installed? $(cat openssl.log)"
+}
+
 # Gives each key of the Managed HSM a certificate of a CA made here, the chain in KEY.pem.
 certify_hsm_keys() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key \
         -out ca.pem -days 30 -subj '/CN=Test CA' 2>openssl.log || fail "$(cat openssl.log)"
     printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:false\n' >leaf.ext
     for key in $KEYS; do
-        # pkcs11-tool 0.23 cannot export the public key of a P-384 key.
-        PKCS11_MODULE_PATH=$AKV_MODULE openssl pkey -engine pkcs11 -inform engine -pubin -pubout \
-            -in "pkcs11:token=hsm1;object=$key;type=public" -out "$key.pub" 2>openssl.log ||
-            fail "$(cat openssl.log)"
+        export_public hsm1 "$key" "$key.pub"
         openssl x509 -new -force_pubkey "$key.pub" -CA ca.pem -CAkey ca.key -days 30 \
             -subj /CN=localhost -extfile leaf.ext -out "$key.crt"
         cat "$key.crt" ca.pem >"$key.pem"

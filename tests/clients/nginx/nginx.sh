@@ -46,6 +46,7 @@ with_engine() {
 }
 
 # certify TOKEN KEY [FILE]: a certificate that the key signs for itself, for the host TOKEN-KEY.
+# Clients trust it from now on.
 certify() {
     cat >req.cnf <<END
 [req]
@@ -59,6 +60,7 @@ END
     with_engine openssl req -x509 -config req.cnf -engine pkcs11 -keyform engine -sha256 \
         -key "pkcs11:token=$1;object=$2;type=private" -subj "/CN=$1-$2" -days 2 \
         -out "${3:-$1-$2.pem}" 2>>openssl.log || fail "no certificate: $(cat openssl.log)"
+    cat "${3:-$1-$2.pem}" >>"$1-$2.trusted"
 }
 
 # each DO…: DO… TOKEN KEY for every token and key.
@@ -71,7 +73,8 @@ each() {
 }
 
 # configure DAEMON [LINE…]: nginx.conf with two workers, a server for each certificate there is,
-# and no session resumption: each handshake needs a signature. LINEs go into the http section.
+# and no session resumption: each handshake needs a signature. LINEs go to the top. There is no
+# `env` line: workers have an empty environment.
 configure() {
     daemon=$1
     shift
@@ -83,6 +86,7 @@ worker_processes 2;
 error_log $PWD/error.log notice;
 pid $PWD/nginx.pid;
 ssl_engine pkcs11;
+$(printf '%s\n' "$@")
 events { worker_connections 512; }
 http {
     access_log off;
@@ -96,7 +100,6 @@ http {
     ssl_session_tickets off;
     keepalive_timeout 0;
 END
-        for line in "$@"; do printf '    %s\n' "$line"; done
         each server
         echo "}"
     } >nginx.template
@@ -125,9 +128,9 @@ server() {
 END
 }
 
-# nginx_command ARGUMENT…
+# nginx_command ARGUMENT… (By its path: an upgrade on the fly executes what it was started as.)
 nginx_command() {
-    with_engine nginx -p "$PWD" -c "$PWD/nginx.conf" -e "$PWD/error.log" "$@"
+    with_engine "$(command -v nginx)" -p "$PWD" -c "$PWD/nginx.conf" -e "$PWD/error.log" "$@"
 }
 
 # start: nginx, on another port if somebody has taken this one.
@@ -262,20 +265,47 @@ handshake() {
     grep -q "^$handshake_host TLSv1" handshake.log || fail "no answer: $(cat handshake.log)"
 }
 
-# storm TOKEN KEY COUNT [OPTION…]: so many requests, 16 at a time, each with a full handshake of
-# its own; every one must be answered.
+# storm TOKEN KEY COUNT: so many requests, 16 at a time, each with a full handshake of its own;
+# every one must be answered.
 storm() {
     storm_host=$1-$2 storm_count=$3
-    shift 3
     curl --silent --show-error --fail --http1.1 --no-sessionid --max-time 120 \
-        --parallel --parallel-max 16 --cacert "$storm_host.pem" \
-        --resolve "$storm_host:$port:127.0.0.1" "$@" \
+        --parallel --parallel-max 16 --cacert "$storm_host.trusted" \
+        --resolve "$storm_host:$port:127.0.0.1" \
         --write-out '%{http_code} %{num_connects} %{time_appconnect}\n' --output /dev/null \
         "https://$storm_host:$port/[1-$storm_count]" >"$storm_host.storm" 2>"$storm_host.errors" ||
         fail "a request to $storm_host was lost: $(cat "$storm_host.errors"); $(cat error.log)"
     storm_answered=$(grep -c '^200 1 ' "$storm_host.storm" || true)
     [ "$storm_answered" -eq "$storm_count" ] ||
         fail "$storm_answered of $storm_count answered by $storm_host: $(cat "$storm_host.errors")"
+}
+
+# load_begin: storms of 50 on each key, without a pause, beside what follows.
+load_begin() {
+    : >under-load
+    loads=
+    each load_on
+}
+
+# load_on TOKEN KEY: in the background; a background shell that ends must not end nginx.
+load_on() {
+    (
+        trap - EXIT
+        while [ -f under-load ]; do
+            storm "$@" 50
+            echo 50 >>"$1-$2.count"
+        done
+    ) &
+    loads="$loads $!"
+}
+
+# load_end: no request was lost; $total were answered.
+load_end() {
+    rm under-load
+    for load in $loads; do
+        wait "$load" || fail "load $load lost a request"
+    done
+    total=$(cat ./*.count | awk '{ sum += $1 } END { print sum }')
 }
 
 # handshake_times TOKEN KEY: of the last storm, for the reader.
@@ -287,6 +317,7 @@ handshake_times() {
 # end_nginx: whatever happened before, nothing stays.
 end_nginx() {
     trap - EXIT
+    rm -f under-load
     [ -f nginx.pid ] || return 0
     end_family=$(family | xargs)
     # shellcheck disable=SC2086

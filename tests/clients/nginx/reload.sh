@@ -17,31 +17,14 @@ first=$(descriptors "$master")
 
 say "load on four keys, $reloads reloads meanwhile"
 signed_before=$(($(counter vault:kv1 keys/sign) + $(counter managed-hsm:hsm1 keys/sign)))
-: >stop-when-gone
-load() {
-    while [ -f stop-when-gone ]; do
-        storm "$1" "$2" 50
-        echo 50 >>"$1-$2.count"
-    done
-}
-loads=
-background() {
-    # A script of its own in the background must not end nginx when it ends.
-    (trap - EXIT && load "$@") &
-    loads="$loads $!"
-}
-each background
+load_begin
 old=
 for _ in $(seq "$reloads"); do
     old="$old $(workers | xargs)"
     reload
     sleep 0.3
 done
-rm stop-when-gone
-for pid in $loads; do
-    wait "$pid" || fail "load $pid lost a request"
-done
-total=$(cat ./*.count | awk '{ sum += $1 } END { print sum }')
+load_end
 signed=$(($(counter vault:kv1 keys/sign) + $(counter managed-hsm:hsm1 keys/sign) - signed_before))
 say "$total requests answered, $signed signatures"
 [ "$signed" -eq "$total" ] || fail "$signed signatures for $total handshakes"

@@ -40,7 +40,7 @@ rsa_pkcs() {
         digest_info $hash
         sign signature $hash.info -m RSA-PKCS
         openssl_dgst $hash
-        verify signature $hash.info -m RSA-PKCS
+        verify signature "$hash.info" -m RSA-PKCS
     done
     not_verified signature data -m RSA-PKCS
     # Anything else is signed as it is where the service has RSNULL, and refused elsewhere.

@@ -1,0 +1,41 @@
+# `make` alone lists the targets. Everything is in target/ and in temporary folders, except that
+# `deps` installs Debian packages that are missing, and `install` the module.
+
+SHELL := /bin/sh
+export PATH := $(PATH):$(HOME)/.cargo/bin
+LIBDIR = /usr/lib/$(shell gcc -print-multiarch)/pkcs11
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+quickstart: deps ## four programs use keys of a vault and a Managed HSM, on this machine
+	@scripts/quickstart
+
+test: deps ## every test, those with real clients too
+	cargo build --workspace --all-targets
+	cargo test --workspace --no-fail-fast
+
+lint: ## formatting, clippy, and licences where cargo-deny is there
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	if command -v cargo-deny >/dev/null; then cargo deny --offline check licenses bans sources; fi
+
+fmt: ## format all Rust code
+	cargo fmt --all
+
+docs: ## rewrite the parts of docs/ that come from tables
+	UPDATE_DOCS=1 cargo test --workspace --quiet docs
+
+emulator: deps ## serve a vault and a Managed HSM until Ctrl-C
+	cargo run --quiet --package akv-emulator -- run --vault contoso --hsm contoso-hsm --seed demo
+
+release: ## target/release/libakv_pkcs11.so
+	cargo build --release
+
+install: ## that one, where the examples look for it (DESTDIR, LIBDIR); as root
+	install -D -m 644 target/release/libakv_pkcs11.so $(DESTDIR)$(LIBDIR)/libakv_pkcs11.so
+
+deps: ## install what is missing for all this
+	@scripts/install-deps
+
+.PHONY: help quickstart test lint fmt docs emulator release install deps

@@ -1,0 +1,193 @@
+//! Keys that leave and come: backup, restore, "bring your own key", rotation.
+
+use openssl::bn::BigNum;
+use openssl::cipher::Cipher;
+use openssl::cipher_ctx::{CipherCtx, CipherCtxFlags};
+use openssl::pkey::PKey;
+use openssl::rsa::{Padding, Rsa};
+use serde_json::{Value, json};
+
+use crate::support::{Session, decode, encode, operation, world};
+
+#[test]
+fn a_backup_holds_all_versions_and_returns_to_its_own_kind_of_place() {
+    let world = world();
+    for session in [world.vault(), world.hsm()] {
+        let first = session.create("b", json!({"kty": "EC", "tags": {"a": "1"}}));
+        let second = session.create("b", json!({"kty": "RSA"}));
+        let signature = session.post("/keys/b/sign", operation("RS256", &[1; 32])).bytes("value");
+        let blob = session.post("/keys/b/backup", json!({})).ok();
+        let text = decode(&blob["value"]);
+        assert_eq!(text.starts_with(b"&AzureKeyVaultKeyBackupV1.microsoft.com"), !session.is_hsm());
+        session.post("/keys/restore", blob.clone()).refused(409, "Conflict");
+        session.call("DELETE", "/keys/b", None).ok();
+        session.post("/keys/restore", blob.clone()).refused(409, "Conflict");
+        session.call("DELETE", "/deletedkeys/b", None);
+        let restored = session.post("/keys/restore", blob.clone()).ok();
+        assert_eq!(restored["key"]["kid"], second["kid"]);
+        assert_eq!(session.get("/keys/b/versions").ok()["value"].as_array().map(Vec::len), Some(2));
+        let id = first["kid"].as_str().and_then(|kid| kid.rsplit('/').next()).expect("version");
+        assert_eq!(session.get(&format!("/keys/b/{id}")).ok()["tags"], json!({"a": "1"}));
+        let verify = json!({
+            "alg": "RS256", "digest": encode(&[1; 32]), "value": encode(&signature),
+        });
+        assert_eq!(session.post("/keys/b/verify", verify).ok()["value"], true);
+
+        // Tampering shows, and so does a stranger's blob.
+        session.call("DELETE", "/keys/b", None).ok();
+        session.call("DELETE", "/deletedkeys/b", None);
+        let code = if session.is_hsm() { "MalformedBackupBlob" } else { "Malformed backup blob" };
+        let mut changed = text.clone();
+        let last = changed.len() - 30;
+        changed[last] = if changed[last] == b'A' { b'B' } else { b'A' };
+        for bad in [changed, b"doesnotexist".to_vec()] {
+            session.post("/keys/restore", json!({"value": encode(&bad)})).refused(400, code);
+        }
+        let other = crate::support::world();
+        let there = if session.is_hsm() { other.hsm() } else { other.vault() };
+        there.post("/keys/restore", blob).refused(400, code);
+    }
+}
+
+#[test]
+fn secrets_and_certificates_come_back_too() {
+    let world = world();
+    let vault = world.vault();
+    vault.call("PUT", "/secrets/s", Some(json!({"value": "one"}))).ok();
+    let policy = json!({"x509_props": {"subject": "CN=c"}, "issuer": {"name": "Self"}});
+    vault.post("/certificates/c/create", json!({"policy": policy}));
+    for (collection, name) in [("secrets", "s"), ("certificates", "c")] {
+        let path = format!("/{collection}/{name}");
+        let before = vault.get(&path).ok();
+        let blob = vault.post(&format!("{path}/backup"), json!({})).ok();
+        vault.call("DELETE", &path, None).ok();
+        let gone = format!("/deleted{collection}/{name}");
+        assert_eq!(vault.get(&gone).ok()["id"], before["id"]);
+        let listed = vault.get(&format!("/deleted{collection}")).ok();
+        assert_eq!(listed["value"][0]["recoveryId"], format!("{}{gone}", vault.url));
+        vault.post(&format!("{gone}/recover"), json!({})).ok();
+        assert_eq!(vault.get(&path).ok()["id"], before["id"]);
+        vault.call("DELETE", &path, None).ok();
+        assert_eq!(vault.call("DELETE", &gone, None).status, 204);
+        vault
+            .get(&path)
+            .refused(404, if name == "s" { "SecretNotFound" } else { "CertificateNotFound" });
+        vault.post(&format!("/{collection}/restore"), blob).ok();
+        let after = vault.get(&path).ok();
+        assert_eq!(after["id"], before["id"]);
+        assert_eq!(after["cer"], before["cer"]);
+    }
+    vault.post("/keys/c/sign", operation("RS256", &[1; 32])).ok();
+}
+
+/// `CKM_RSA_AES_KEY_WRAP`, made with OpenSSL alone.
+fn transfer_blob(kek: &Value, payload: &[u8]) -> String {
+    let number = |member| BigNum::from_slice(&decode(&kek[member])).expect("number");
+    let public = Rsa::from_public_components(number("n"), number("e")).expect("RSA");
+    let aes = [0x17; 32];
+    let mut wrapped = vec![0; public.size() as usize];
+    public.public_encrypt(&aes, &mut wrapped, Padding::PKCS1_OAEP).expect("OAEP");
+    let mut ctx = CipherCtx::new().expect("ctx");
+    ctx.set_flags(CipherCtxFlags::FLAG_WRAP_ALLOW);
+    ctx.encrypt_init(Some(Cipher::aes_256_wrap_pad()), Some(&aes), None).expect("init");
+    let mut sealed = Vec::new();
+    ctx.cipher_update_vec(payload, &mut sealed).expect("wrap");
+    ctx.cipher_final_vec(&mut sealed).expect("wrap");
+    wrapped.extend(sealed);
+    let blob = json!({
+        "schema_version": "1.0.0",
+        "header": {"kid": kek["kid"], "alg": "dir", "enc": "CKM_RSA_AES_KEY_WRAP"},
+        "ciphertext": encode(&wrapped),
+        "generator": "test",
+    });
+    encode(blob.to_string().as_bytes())
+}
+
+fn import(session: &Session<'_>, kty: &str, blob: &str) -> crate::support::Answer {
+    let body = json!({"key": {"kty": kty, "key_hsm": blob}});
+    session.call("PUT", "/keys/own", Some(body))
+}
+
+#[test]
+fn a_key_of_ones_own_comes_wrapped() {
+    let world = world();
+    for session in [world.vault(), world.hsm()] {
+        let kek = session.create("kek", json!({"kty": "RSA-HSM", "key_ops": ["import"]}));
+        let pair = PKey::from_rsa(Rsa::generate(2048).expect("RSA")).expect("key");
+        let pkcs8 = pair.private_key_to_pkcs8().expect("PKCS#8");
+        let blob = transfer_blob(&kek, &pkcs8);
+        let shown = import(&session, "RSA-HSM", &blob).ok();
+        assert_eq!(decode(&shown["key"]["n"]), pair.rsa().expect("RSA").n().to_vec());
+        assert_eq!(shown["key"]["kty"], "RSA-HSM");
+        session.post("/keys/own/sign", operation("RS256", &[1; 32])).ok();
+        // What the blob holds must be what the request says.
+        import(&session, "EC-HSM", &blob).refused(400, "BadParameter");
+        let other = session.create("other", json!({"kty": "RSA-HSM"}));
+        import(&session, "RSA-HSM", &transfer_blob(&other, &pkcs8)).refused(403, "Forbidden");
+        let mut stranger = kek.clone();
+        stranger["n"] = other["n"].clone();
+        import(&session, "RSA-HSM", &transfer_blob(&stranger, &pkcs8)).refused(400, "BadParameter");
+        import(&session, "RSA-HSM", &encode(b"{}")).refused(400, "BadParameter");
+    }
+    let hsm = world.hsm();
+    let kek = hsm.get("/keys/kek").ok()["key"].clone();
+    import(&hsm, "oct-HSM", &transfer_blob(&kek, &[9; 32])).ok();
+    let wrapped = hsm.post("/keys/own/wrapkey", operation("A256KW", &[1; 16])).bytes("value");
+    let mut expected = [0; 24];
+    let aes = openssl::aes::AesKey::new_encrypt(&[9; 32]).expect("key");
+    openssl::aes::wrap_key(&aes, None, &mut expected, &[1; 16]).expect("wrap");
+    assert_eq!(wrapped, expected);
+    // A vault's key encryption key lives two days.
+    let vault = world.vault();
+    let kek = vault.get("/keys/kek").ok();
+    let (created, exp) = (kek["attributes"]["created"].as_i64(), kek["attributes"]["exp"].as_i64());
+    assert_eq!(exp.expect("exp") - created.expect("created"), 2 * 86_400);
+}
+
+#[test]
+fn rotation_makes_a_version_that_expires_as_the_policy_says() {
+    let world = world();
+    for session in [world.vault(), world.hsm()] {
+        let first = session.create("r", json!({"kty": "EC", "crv": "P-384", "tags": {"a": "1"}}));
+        let policy = json!({
+            "attributes": {"expiryTime": "P90D"},
+            "lifetimeActions": [{
+                "action": {"type": "rotate"}, "trigger": {"timeAfterCreate": "P30D"},
+            }],
+        });
+        let path = "/keys/r/rotationpolicy";
+        let shown = session.call("PUT", path, Some(policy)).ok();
+        if session.is_hsm() {
+            assert_eq!(shown["id"], "keys/r/rotationpolicy");
+            assert_eq!(shown["lifetimeActions"][0]["action"]["type"], "rotate");
+            assert_eq!(shown["lifetimeActions"].as_array().map(Vec::len), Some(1));
+        } else {
+            assert_eq!(shown["id"], format!("{}{path}", session.url));
+            assert_eq!(shown["lifetimeActions"][0]["action"]["type"], "Rotate");
+            assert_eq!(shown["lifetimeActions"][1]["trigger"]["timeBeforeExpiry"], "P30D");
+        }
+        assert_eq!(session.get(path).ok(), shown);
+        let rotated = session.post("/keys/r/rotate", json!({})).ok();
+        assert_ne!(rotated["key"]["kid"], first["kid"]);
+        assert_eq!(
+            (&rotated["key"]["crv"], &rotated["tags"]),
+            (&json!("P-384"), &json!({"a": "1"}))
+        );
+        let times = &rotated["attributes"];
+        let life =
+            times["exp"].as_i64().expect("exp") - times["created"].as_i64().expect("created");
+        assert_eq!(life, 90 * 86_400);
+        for bad in [
+            json!({"attributes": {"expiryTime": "P1D"}}),
+            json!({"attributes": {"expiryTime": "soon"}}),
+            json!({"lifetimeActions": [{"action": {"type": "melt"}, "trigger": {"timeAfterCreate": "P30D"}}]}),
+            json!({"lifetimeActions": [{"action": {"type": "rotate"}, "trigger": {}}]}),
+            json!({"lifetimeActions": [{"action": {"type": "rotate"}, "trigger": {"timeBeforeExpiry": "P30D"}}]}),
+        ] {
+            session.call("PUT", path, Some(bad)).refused(400, "BadParameter");
+        }
+        session.post("/keys/none/rotate", json!({})).refused(404, "KeyNotFound");
+        session.version.replace("7.2".into());
+        assert!(session.post("/keys/r/rotate", json!({})).status >= 400);
+    }
+}

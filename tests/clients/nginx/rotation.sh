@@ -1,0 +1,117 @@
+# A key is rotated at the service: the version that nginx's certificate belongs to goes on signing,
+# in running workers, after reloads, in replaced workers and after a restart, because the module's
+# configuration names the certificate. Then the certificate of the new version takes its place.
+
+. "$AKV_CLIENTS/nginx/nginx.sh"
+
+tokens="kv1 hsm1"
+keys="rsa2048 p256"
+client_id=$AZURE_CLIENT_ID client_secret=$AZURE_CLIENT_SECRET tenant=$AZURE_TENANT_ID
+
+# bearer SCOPE: an access token, as any client of the service gets it.
+bearer() {
+    curl --silent --show-error --fail --cacert secret/ca.pem \
+        --data-urlencode "client_id=$client_id" --data-urlencode "client_secret=$client_secret" \
+        --data-urlencode "grant_type=client_credentials" --data-urlencode "scope=$1" \
+        "$AZURE_AUTHORITY_HOST/$tenant/oauth2/v2.0/token" | jq -r .access_token
+}
+
+# configured TOKEN NAME: the value of a line of the token in the module's configuration.
+configured() {
+    awk -v token="\"$1\"" -v name="$2" '
+        $1 == "label" { here = ($3 == token) }
+        here && $1 == name { gsub(/"/, "", $3); print $3 }' secret/config.toml
+}
+
+# rotate TOKEN KEY: a new version of the key, at the service.
+rotate() {
+    case $2 in
+    rsa*) parameters='{"kty":"RSA-HSM","key_size":2048,"key_ops":["sign","verify"]}' ;;
+    *) parameters='{"kty":"EC-HSM","crv":"P-256","key_ops":["sign","verify"]}' ;;
+    esac
+    curl --silent --show-error --fail --cacert secret/ca.pem --output "$1-$2.rotated" \
+        --header "Authorization: Bearer $(bearer "$(configured "$1" scope)")" \
+        --header "Content-Type: application/json" --data "$parameters" \
+        "$(configured "$1" endpoint)/keys/$2/create?api-version=7.4" ||
+        fail "key $2 of $1 is not rotated"
+}
+
+# A certificate for each key, which the configuration names; then short-lived knowledge, so that
+# the module looks at the service again and again while this runs.
+prepare 'cache_ttl = "1s"'
+each certify
+each_certificate() { printf '"../%s-%s.pem", ' "$1" "$2"; }
+certificates=$(each_certificate kv1 rsa2048; each_certificate kv1 p256
+    each_certificate hsm1 rsa2048; each_certificate hsm1 p256)
+sed -i "s|^\[\[token\]\]\$|&\ncertificates = [${certificates%, }]|" secret/config.toml
+configure on 'env OPENSSL_CONF;' 'env AKV_PKCS11_CONFIG;'
+start
+each handshake
+# signs TOKEN KEY: with both workers.
+signs() { storm "$1" "$2" 30; }
+each signs
+
+say "rotated at the service: running workers go on"
+each rotate
+sleep 1.2
+each signs
+
+say "reloaded, twice"
+reload
+each signs
+reload
+each signs
+
+say "a replaced worker goes on"
+victim=$(workers | head -n 1)
+expected="$victim exited on signal 9"
+kill -KILL "$victim"
+replaced() { [ "$(workers | wc -l)" -eq 2 ] && ! workers | grep -qx "$victim"; }
+wait_for 30 replaced
+each signs
+
+say "restarted"
+quit
+expected='^$'
+start
+each signs
+
+say "certificates of the new versions"
+sed "/^certificates = /d" secret/config.toml >secret/current.toml
+chmod 600 secret/current.toml
+# recertify TOKEN KEY: without a configured certificate the key is its current version.
+recertify() {
+    (
+        AKV_PKCS11_CONFIG=$PWD/secret/current.toml
+        certify "$1" "$2" "$1-$2.next"
+    )
+    for file in "$1-$2.pem" "$1-$2.next"; do
+        openssl x509 -in "$file" -noout -pubkey >"$file.public"
+    done
+    refused cmp --silent "$1-$2.pem.public" "$1-$2.next.public"
+}
+each recertify
+
+say "they take over by an upgrade on the fly, under load"
+load_begin
+replace() { mv "$1-$2.next" "$1-$2.pem"; }
+each replace
+retiring=$(family | xargs)
+kill -USR2 "$master"
+upgraded() {
+    [ -f nginx.pid.oldbin ] && [ -f nginx.pid ] && master=$(cat nginx.pid) &&
+        [ "$(workers | wc -l)" -eq 2 ]
+}
+wait_for 30 upgraded
+kill -QUIT "$(cat nginx.pid.oldbin)"
+# shellcheck disable=SC2086 # a list of numbers
+wait_for 30 gone $retiring
+load_end
+say "$total requests answered meanwhile"
+each signs
+# Verified against the new certificate only.
+each handshake
+single_threaded
+
+say "quit"
+quit

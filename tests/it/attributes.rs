@@ -1,0 +1,626 @@
+//! What a key looks like: the truth table of docs/attributes.md on real objects, how
+//! C_GetAttributeValue answers, and identity (CKA_ID, CKA_LABEL, CKA_UNIQUE_ID, versions).
+
+use std::{fs, sync::LazyLock};
+
+use akv_pkcs11::{
+    object::attribute::{ATTRIBUTES, Classes, row_of},
+    vault::KeyRef,
+};
+use akv_wire::{KeyAttributes, KeyCreateParameters, KeyUpdateParameters};
+use cryptoki_sys::*;
+use openssl::{
+    pkey::{Id, PKey},
+    sha::sha1,
+    x509::X509,
+};
+
+use crate::{
+    service::{Emulator, HSM, VAULT},
+    signing::{P256, SEED, session_ec, session_rsa},
+    token::{Asked, Family, Mechanism, Module, NOTHING, Session, bytes, flag, number},
+};
+
+/// What a test says of an attribute of an object.
+#[derive(Clone, Debug)]
+enum Truth {
+    Yes,
+    No,
+    Number(CK_ULONG),
+    Text(&'static str),
+    Empty,
+    /// Something is there.
+    Some,
+    /// CKR_ATTRIBUTE_SENSITIVE.
+    Secret,
+    /// CKR_ATTRIBUTE_TYPE_INVALID.
+    Absent,
+}
+
+use Truth::{Absent, Empty, No, Number, Secret, Some as Present, Text, Yes};
+
+type Table = Vec<(CK_ATTRIBUTE_TYPE, Truth)>;
+
+/// What all keys of the service share.
+static KEY: LazyLock<Table> = LazyLock::new(|| {
+    vec![
+        (CKA_TOKEN, Yes),
+        (CKA_PRIVATE, No),
+        (CKA_MODIFIABLE, Yes),
+        (CKA_COPYABLE, No),
+        (CKA_DESTROYABLE, No),
+        (CKA_DERIVE, No),
+        (CKA_LOCAL, No),
+        (CKA_KEY_GEN_MECHANISM, Number(CK_ULONG::MAX)),
+        (CKA_START_DATE, Empty),
+        (CKA_END_DATE, Empty),
+        (CKA_ID, Present),
+        (CKA_UNIQUE_ID, Present),
+        (CKA_ALLOWED_MECHANISMS, Present),
+    ]
+});
+
+/// What all private keys of the service share.
+static PRIVATE: LazyLock<Table> = LazyLock::new(|| {
+    let own = vec![
+        (CKA_CLASS, Number(CKO_PRIVATE_KEY)),
+        (CKA_SENSITIVE, Yes),
+        (CKA_EXTRACTABLE, No),
+        (CKA_ALWAYS_SENSITIVE, No),
+        (CKA_NEVER_EXTRACTABLE, No),
+        (CKA_ALWAYS_AUTHENTICATE, No),
+        (CKA_WRAP_WITH_TRUSTED, No),
+        (CKA_SIGN, Yes),
+        (CKA_SIGN_RECOVER, No),
+        (CKA_SUBJECT, Empty),
+        (CKA_PUBLIC_KEY_INFO, Present),
+    ];
+    [KEY.clone(), own].concat()
+});
+
+/// What all public keys of the service share.
+static PUBLIC: LazyLock<Table> = LazyLock::new(|| {
+    let own = vec![
+        (CKA_CLASS, Number(CKO_PUBLIC_KEY)),
+        (CKA_TRUSTED, No),
+        (CKA_VERIFY, Yes),
+        (CKA_VERIFY_RECOVER, No),
+        (CKA_SUBJECT, Empty),
+        (CKA_PUBLIC_KEY_INFO, Present),
+        (CKA_SENSITIVE, Absent),
+        (CKA_EXTRACTABLE, Absent),
+    ];
+    [KEY.clone(), own].concat()
+});
+
+fn rsa_secrets(truth: &Truth) -> Table {
+    [
+        CKA_PRIVATE_EXPONENT,
+        CKA_PRIME_1,
+        CKA_PRIME_2,
+        CKA_EXPONENT_1,
+        CKA_EXPONENT_2,
+        CKA_COEFFICIENT,
+    ]
+    .map(|kind| (kind, truth.clone()))
+    .to_vec()
+}
+
+fn rsa_private() -> Table {
+    let own = vec![
+        (CKA_LABEL, Text("rsa2048")),
+        (CKA_KEY_TYPE, Number(CKK_RSA)),
+        (CKA_DECRYPT, Yes),
+        (CKA_UNWRAP, Yes),
+        (CKA_MODULUS, Present),
+        (CKA_PUBLIC_EXPONENT, Present),
+        (CKA_MODULUS_BITS, Absent),
+        (CKA_EC_PARAMS, Absent),
+        (CKA_EC_POINT, Absent),
+    ];
+    [PRIVATE.clone(), own, rsa_secrets(&Secret)].concat()
+}
+
+fn rsa_public() -> Table {
+    let own = vec![
+        (CKA_LABEL, Text("rsa2048")),
+        (CKA_KEY_TYPE, Number(CKK_RSA)),
+        (CKA_ENCRYPT, Yes),
+        (CKA_WRAP, Yes),
+        (CKA_MODULUS, Present),
+        (CKA_MODULUS_BITS, Number(2048)),
+        (CKA_PUBLIC_EXPONENT, Present),
+        (CKA_VALUE, Absent),
+    ];
+    [PUBLIC.clone(), own, rsa_secrets(&Absent)].concat()
+}
+
+fn ec_private() -> Table {
+    let own = vec![
+        (CKA_LABEL, Text("p256")),
+        (CKA_KEY_TYPE, Number(CKK_EC)),
+        (CKA_DECRYPT, No),
+        (CKA_UNWRAP, No),
+        (CKA_EC_PARAMS, Present),
+        (CKA_EC_POINT, Present),
+        (CKA_MODULUS, Absent),
+        (CKA_VALUE, Secret),
+    ];
+    [PRIVATE.clone(), own].concat()
+}
+
+fn ec_public() -> Table {
+    let own = vec![
+        (CKA_LABEL, Text("p256")),
+        (CKA_KEY_TYPE, Number(CKK_EC)),
+        (CKA_ENCRYPT, No),
+        (CKA_WRAP, No),
+        (CKA_EC_PARAMS, Present),
+        (CKA_EC_POINT, Present),
+        (CKA_MODULUS_BITS, Absent),
+    ];
+    [PUBLIC.clone(), own].concat()
+}
+
+fn aes() -> Table {
+    let own = vec![
+        (CKA_CLASS, Number(CKO_SECRET_KEY)),
+        (CKA_LABEL, Text("aes256")),
+        (CKA_KEY_TYPE, Number(CKK_AES)),
+        // Told from api-version 2025-07-01 on.
+        (CKA_VALUE_LEN, Absent),
+        (CKA_VALUE, Secret),
+        (CKA_SENSITIVE, Yes),
+        (CKA_EXTRACTABLE, No),
+        (CKA_ALWAYS_SENSITIVE, No),
+        (CKA_NEVER_EXTRACTABLE, No),
+        (CKA_TRUSTED, No),
+        (CKA_WRAP_WITH_TRUSTED, No),
+        (CKA_ENCRYPT, Yes),
+        (CKA_DECRYPT, Yes),
+        (CKA_WRAP, Yes),
+        (CKA_UNWRAP, Yes),
+        (CKA_SIGN, No),
+        (CKA_VERIFY, No),
+        (CKA_MODULUS, Absent),
+        (CKA_SUBJECT, Absent),
+    ];
+    // What can be done with it is another table's: no mechanism may be offered for it yet.
+    let common = KEY.iter().filter(|(kind, _)| *kind != CKA_ALLOWED_MECHANISMS).cloned();
+    [common.collect(), own].concat()
+}
+
+fn certificate() -> Table {
+    vec![
+        (CKA_CLASS, Number(CKO_CERTIFICATE)),
+        (CKA_TOKEN, Yes),
+        (CKA_PRIVATE, No),
+        (CKA_LABEL, Text("tls")),
+        (CKA_CERTIFICATE_TYPE, Number(CKC_X_509)),
+        (CKA_TRUSTED, No),
+        (CKA_MODIFIABLE, No),
+        (CKA_COPYABLE, No),
+        (CKA_SUBJECT, Present),
+        (CKA_ISSUER, Present),
+        (CKA_SERIAL_NUMBER, Present),
+        (CKA_VALUE, Present),
+        (CKA_ID, Present),
+        (CKA_PUBLIC_KEY_INFO, Present),
+        (CKA_KEY_TYPE, Absent),
+        (CKA_MODULUS, Absent),
+    ]
+}
+
+/// Checks a table, and that no attribute is there that neither it nor `also` knows.
+fn check(
+    session: &Session<'_>,
+    object: CK_OBJECT_HANDLE,
+    table: &Table,
+    also: &[CK_ATTRIBUTE_TYPE],
+) {
+    for (kind, truth) in table {
+        let name = row_of(*kind).expect("a row").name;
+        let value = session.value(object, *kind);
+        match truth {
+            Yes => assert_eq!(value, Ok(vec![CK_TRUE]), "{name}"),
+            No => assert_eq!(value, Ok(vec![CK_FALSE]), "{name}"),
+            Number(n) => assert_eq!(value, Ok(n.to_ne_bytes().to_vec()), "{name}"),
+            Text(text) => assert_eq!(value.as_deref(), Ok(text.as_bytes()), "{name}"),
+            Empty => assert_eq!(value, Ok(vec![]), "{name}"),
+            Present => assert!(value.as_ref().is_ok_and(|v| !v.is_empty()), "{name}: {value:?}"),
+            Secret => assert_eq!(value, Err(CKR_ATTRIBUTE_SENSITIVE), "{name}"),
+            Absent => assert_eq!(value, Err(CKR_ATTRIBUTE_TYPE_INVALID), "{name}"),
+        }
+    }
+    for row in ATTRIBUTES {
+        if table.iter().all(|(kind, _)| *kind != row.kind) && !also.contains(&row.kind) {
+            let value = session.value(object, row.kind);
+            assert_eq!(value, Err(CKR_ATTRIBUTE_TYPE_INVALID), "{} is in no table", row.name);
+        }
+    }
+}
+
+#[test]
+fn keys_of_the_service_are_as_the_table_says() {
+    let seed = format!(
+        "{SEED}\ncertificates = [{{ name = 'tls', subject = 'CN=tls', kty = 'EC', curve = 'P-256' }}]"
+    );
+    let emulator = Emulator::start(&seed);
+    let module = Module::start(&emulator.tokens());
+    for slot in [0, 1] {
+        let session = module.open(slot);
+        let (private, public) = session.pair("rsa2048");
+        check(&session, private, &rsa_private(), &[]);
+        check(&session, public, &rsa_public(), &[]);
+        let (private, public) = session.pair("p256");
+        check(&session, private, &ec_private(), &[]);
+        check(&session, public, &ec_public(), &[]);
+    }
+    let hsm = module.open(1);
+    check(&hsm, hsm.object(CKO_SECRET_KEY, "aes256"), &aes(), &[CKA_ALLOWED_MECHANISMS]);
+    let newer = Module::start(&emulator.token(HSM, "api_version = '2025-07-01'"));
+    let newer = newer.open(0);
+    let aes = newer.object(CKO_SECRET_KEY, "aes256");
+    assert_eq!(newer.number(aes, CKA_VALUE_LEN), Ok(32));
+    let vault = module.open(0);
+    let object = vault.object(CKO_CERTIFICATE, "tls");
+    check(
+        &vault,
+        object,
+        &certificate(),
+        &[
+            CKA_UNIQUE_ID,
+            CKA_CERTIFICATE_CATEGORY,
+            CKA_JAVA_MIDP_SECURITY_DOMAIN,
+            CKA_URL,
+            CKA_HASH_OF_SUBJECT_PUBLIC_KEY,
+            CKA_HASH_OF_ISSUER_PUBLIC_KEY,
+            CKA_NAME_HASH_ALGORITHM,
+            CKA_CHECK_VALUE,
+            CKA_START_DATE,
+            CKA_END_DATE,
+            CKA_DESTROYABLE,
+        ],
+    );
+    let x509 = X509::from_der(&vault.value(object, CKA_VALUE).unwrap()).unwrap();
+    assert_eq!(vault.value(object, CKA_SUBJECT).unwrap(), x509.subject_name().to_der().unwrap());
+    assert_eq!(vault.value(object, CKA_ISSUER).unwrap(), x509.issuer_name().to_der().unwrap());
+    let serial = x509.serial_number().to_bn().unwrap().to_vec();
+    let der = vault.value(object, CKA_SERIAL_NUMBER).unwrap();
+    assert_eq!((der[0], der[1] as usize), (2, der.len() - 2), "a DER INTEGER");
+    assert_eq!(der[2..].iter().skip_while(|b| **b == 0).copied().collect::<Vec<_>>(), serial);
+    let (private, public) = vault.pair("tls");
+    for other in [private, public] {
+        assert_eq!(vault.value(object, CKA_ID), vault.value(other, CKA_ID), "one id for all");
+    }
+}
+
+#[test]
+fn session_pairs_are_as_their_templates_say() {
+    let emulator = Emulator::start("");
+    let module = Module::start(&emulator.token(VAULT, ""));
+    let session = module.open(0);
+    for (public, private) in [session_rsa(&session, 2048), session_ec(&session, P256)] {
+        for (object, kind, truth) in [
+            (private, CKA_TOKEN, false),
+            (public, CKA_TOKEN, false),
+            (private, CKA_LOCAL, true),
+            (public, CKA_LOCAL, true),
+            (private, CKA_SIGN, true),
+            (public, CKA_VERIFY, true),
+            (private, CKA_ALWAYS_AUTHENTICATE, false),
+        ] {
+            let name = row_of(kind).unwrap().name;
+            assert_eq!(session.flag(object, kind), Ok(truth), "{name}");
+        }
+        let generated = session.number(private, CKA_KEY_GEN_MECHANISM).unwrap();
+        assert!([CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN].contains(&generated));
+        let info = session.value(public, CKA_PUBLIC_KEY_INFO).unwrap();
+        assert_eq!(session.value(private, CKA_PUBLIC_KEY_INFO), Ok(info));
+        for secret in [CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_VALUE] {
+            let value = session.value(private, secret);
+            let exists = row_of(secret).unwrap().classes.has(Classes::PRIVATE);
+            assert!(value.is_err() && exists, "{secret:#x} of a sensitive key");
+        }
+    }
+    // A key that may be seen is seen.
+    let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    let open = [flag(CKA_SENSITIVE, false), flag(CKA_EXTRACTABLE, true)];
+    let public = [bytes(CKA_EC_PARAMS, P256)];
+    let (_, private) = session.generate(&mechanism, &public, &open).unwrap();
+    assert_eq!(session.value(private, CKA_VALUE).unwrap().len(), 32);
+    assert_eq!(session.flag(private, CKA_SENSITIVE), Ok(false));
+    assert_eq!(session.flag(private, CKA_NEVER_EXTRACTABLE), Ok(false));
+    assert_eq!(session.flag(private, CKA_ALWAYS_SENSITIVE), Ok(false));
+    // Once sensitive, never again open; once not extractable, never again extractable.
+    session.set(private, &[flag(CKA_SENSITIVE, true)]).unwrap();
+    assert_eq!(session.value(private, CKA_VALUE), Err(CKR_ATTRIBUTE_SENSITIVE));
+    assert!(session.set(private, &[flag(CKA_SENSITIVE, false)]).is_err());
+    session.set(private, &[flag(CKA_EXTRACTABLE, false)]).unwrap();
+    assert!(session.set(private, &[flag(CKA_EXTRACTABLE, true)]).is_err());
+}
+
+/// Every entry of a template is treated, whatever is wrong with another.
+#[test]
+fn one_attribute_that_cannot_be_told_hides_no_other() {
+    const NONE: CK_ULONG = CK_ULONG::MAX;
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, "p256");
+    let unknown = 0x8000_1234;
+    let (good, long) = (Asked::room(CKA_SIGN, 1), Asked::room(CKA_EC_PARAMS, 100));
+    let (short, secret) = (Asked::room(CKA_LABEL, 3), Asked::room(CKA_VALUE, 32));
+    let other_class = Asked::length(CKA_VALUE_LEN);
+    for (asked, wanted, lengths) in [
+        (vec![good.clone(), long.clone()], CKR_OK, vec![1, P256.len() as CK_ULONG]),
+        (vec![secret.clone(), good.clone()], CKR_ATTRIBUTE_SENSITIVE, vec![NONE, 1]),
+        (vec![Asked::length(unknown), good.clone()], CKR_ATTRIBUTE_TYPE_INVALID, vec![NONE, 1]),
+        (vec![other_class, good.clone()], CKR_ATTRIBUTE_TYPE_INVALID, vec![NONE, 1]),
+        (vec![short.clone(), good.clone()], CKR_BUFFER_TOO_SMALL, vec![NONE, 1]),
+        (vec![good.clone(), short.clone()], CKR_BUFFER_TOO_SMALL, vec![1, NONE]),
+        (
+            vec![short.clone(), secret.clone(), good.clone()],
+            CKR_ATTRIBUTE_SENSITIVE,
+            vec![NONE, NONE, 1],
+        ),
+        (
+            vec![secret.clone(), Asked::length(unknown), short],
+            CKR_ATTRIBUTE_SENSITIVE,
+            vec![NONE, NONE, NONE],
+        ),
+        (vec![Asked::length(unknown), secret], CKR_ATTRIBUTE_TYPE_INVALID, vec![NONE, NONE]),
+        (vec![good.clone(), good.clone()], CKR_OK, vec![1, 1]),
+        (vec![Asked::room(CKA_START_DATE, 8), Asked::length(CKA_END_DATE)], CKR_OK, vec![0, 0]),
+        (vec![Asked::length(CKA_LABEL), Asked::length(CKA_CLASS)], CKR_OK, vec![4, 8]),
+        (vec![], CKR_OK, vec![]),
+    ] {
+        let mut asked = asked;
+        let before = asked.clone();
+        assert_eq!(session.values(key, &mut asked), wanted, "{before:?}");
+        let stored: Vec<CK_ULONG> = asked.iter().map(|one| one.length).collect();
+        assert_eq!(stored, lengths, "{before:?}");
+        for (one, before) in asked.iter().zip(&before) {
+            match (one.length, &one.value) {
+                (NONE, value) => assert_eq!(value, &before.value, "nothing is written"),
+                (n, Some(value)) => {
+                    assert!(value[n as usize..].iter().all(|byte| *byte == 0xA5));
+                }
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// CKA_ID is the SHA-1 of the subjectPublicKey bits, whoever computes it.
+#[test]
+fn ids_are_those_of_rfc_5280() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    for private in session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap() {
+        let label = session.text(private, CKA_LABEL).unwrap();
+        let der = session.value(private, CKA_PUBLIC_KEY_INFO).unwrap();
+        let key = PKey::public_key_from_der(&der).unwrap();
+        let bits = match key.id() {
+            Id::RSA => key.rsa().unwrap().public_key_to_der_pkcs1().unwrap(),
+            Id::EC => {
+                let ec = key.ec_key().unwrap();
+                let mut context = openssl::bn::BigNumContext::new().unwrap();
+                let form = openssl::ec::PointConversionForm::UNCOMPRESSED;
+                ec.public_key().to_bytes(ec.group(), form, &mut context).unwrap()
+            }
+            other => panic!("{other:?}"),
+        };
+        let id = session.value(private, CKA_ID).unwrap();
+        assert_eq!(id, sha1(&bits), "{label}");
+        if key.id() == Id::EC {
+            let point = session.value(private, CKA_EC_POINT).unwrap();
+            let header = point.len() - bits.len();
+            assert_eq!((point[0], &point[header..]), (4, &bits[..]), "a DER OCTET STRING");
+        }
+        let by_id = [bytes(CKA_ID, &id), number(CKA_CLASS, CKO_PUBLIC_KEY)];
+        let found = session.find(&by_id).unwrap();
+        assert_eq!(found.len(), 1, "{label}");
+        assert_eq!(session.text(found[0], CKA_LABEL).unwrap(), label);
+        let unique = session.text(private, CKA_UNIQUE_ID).unwrap();
+        assert!(unique.starts_with(&format!("{label}/")) && unique.ends_with("#priv"), "{unique}");
+        assert_eq!(session.find(&[bytes(CKA_UNIQUE_ID, &unique)]).unwrap(), [private]);
+    }
+    let hsm = module.open(1);
+    let aes = hsm.object(CKO_SECRET_KEY, "aes256");
+    let unique = hsm.text(aes, CKA_UNIQUE_ID).unwrap();
+    let version = unique.strip_prefix("aes256/").unwrap().strip_suffix("#sec").unwrap().to_owned();
+    let id: String = hsm.value(aes, CKA_ID).unwrap().iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(id, version, "the 16 bytes of the version");
+}
+
+/// A cold process that looks a key up by its unique id asks for that key alone.
+#[test]
+fn a_unique_id_needs_one_look() {
+    let emulator = Emulator::start(SEED);
+    let toml = emulator.tokens();
+    let unique = {
+        let module = Module::start(&toml);
+        let session = module.open(0);
+        let key = session.object(CKO_PRIVATE_KEY, "p384");
+        session.text(key, CKA_UNIQUE_ID).unwrap()
+    };
+    emulator.reset();
+    let module = Module::start(&toml);
+    let session = module.open(0);
+    let template = [number(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_UNIQUE_ID, &unique)];
+    assert_eq!(session.find(&template).unwrap().len(), 1);
+    assert_eq!(emulator.counts(VAULT).into_iter().collect::<Vec<_>>(), [("keys/get".into(), 1)]);
+    let none = [bytes(CKA_UNIQUE_ID, "no-slash")];
+    assert_eq!(session.find(&none).unwrap(), NOTHING);
+}
+
+#[test]
+fn validity_and_operations_are_the_services() {
+    let emulator = Emulator::start("keys = [{ name = 'k', kty = 'RSA', size = 2048 }]");
+    let vault = emulator.vault(HSM);
+    // 2026-06-01T12:00:00Z and 2027-06-01T12:00:00Z: days round outwards.
+    let (from, to) = (1_780_315_200, 1_811_851_200);
+    let update = KeyUpdateParameters {
+        key_ops: Some(vec!["decrypt".into(), "verify".into()]),
+        attributes: Some(KeyAttributes {
+            nbf: Some(from),
+            exp: Some(to),
+            ..KeyAttributes::default()
+        }),
+        ..KeyUpdateParameters::default()
+    };
+    vault.update_key(KeyRef::current("k"), &update).unwrap();
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(1);
+    let (private, public) = session.pair("k");
+    assert_eq!(session.value(private, CKA_START_DATE).unwrap(), b"20260601");
+    assert_eq!(session.value(private, CKA_END_DATE).unwrap(), b"20270601");
+    for (kind, truth) in [(CKA_SIGN, false), (CKA_DECRYPT, true), (CKA_UNWRAP, false)] {
+        assert_eq!(session.flag(private, kind), Ok(truth), "{kind:#x}");
+    }
+    for kind in [CKA_VERIFY, CKA_ENCRYPT, CKA_WRAP] {
+        assert_eq!(session.flag(public, kind), Ok(true), "what is local is not the service's");
+    }
+}
+
+fn ec_parameters() -> KeyCreateParameters {
+    KeyCreateParameters {
+        kty: Some("EC".into()),
+        crv: Some("P-256".into()),
+        ..KeyCreateParameters::default()
+    }
+}
+
+fn version_of(bundle: &akv_wire::KeyBundle) -> String {
+    bundle.key.name_and_version().expect("an identifier").1.to_owned()
+}
+
+#[test]
+fn versions_are_shown_as_configured() {
+    let emulator = Emulator::start("");
+    let vault = emulator.vault(VAULT);
+    let versions: Vec<String> = (0..3)
+        .map(|_| version_of(&vault.create_key("rolling", &ec_parameters()).unwrap()))
+        .collect();
+    let labels = |module: &Module| {
+        let session = module.open(0);
+        let keys = session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap();
+        let mut labels: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let unique = session.text(*key, CKA_UNIQUE_ID).unwrap();
+                (session.text(*key, CKA_LABEL).unwrap(), unique)
+            })
+            .collect();
+        labels.sort();
+        labels
+    };
+    let unique = |version: &str| format!("rolling/{version}#priv");
+    let current = Module::start(&emulator.token(VAULT, ""));
+    assert_eq!(labels(&current), [("rolling".into(), unique(&versions[2]))]);
+
+    let pinned =
+        Module::start(&emulator.token(VAULT, &format!("keys = ['rolling/{}']", versions[0])));
+    assert_eq!(labels(&pinned), [("rolling".into(), unique(&versions[0]))]);
+
+    let enabled = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let mut wanted = vec![
+        ("rolling".to_owned(), unique(&versions[2])),
+        (format!("rolling@{}", versions[0]), unique(&versions[0])),
+        (format!("rolling@{}", versions[1]), unique(&versions[1])),
+    ];
+    wanted.sort();
+    assert_eq!(labels(&enabled), wanted);
+    // Each version signs with its own key.
+    let session = enabled.open(0);
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    for (label, _) in &wanted {
+        let (private, public) = session.pair(label);
+        let signature = session.sign(&ecdsa, private, &[9; 32]).unwrap();
+        session.verify(&ecdsa, public, &[9; 32], &signature).unwrap();
+    }
+    // Cold, by label alone.
+    let cold = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let session = cold.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, &format!("rolling@{}", versions[1]));
+    assert_eq!(session.text(key, CKA_UNIQUE_ID).unwrap(), unique(&versions[1]));
+}
+
+/// Names mean one key whatever their case; labels do not.
+#[test]
+fn labels_have_a_case() {
+    let emulator = Emulator::start("keys = [{ name = 'Web-1', kty = 'EC', curve = 'P-256' }]");
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    for wrong in ["web-1", "WEB-1"] {
+        assert_eq!(session.find(&[bytes(CKA_LABEL, wrong)]).unwrap(), NOTHING, "{wrong}");
+    }
+    session.object(CKO_PRIVATE_KEY, "Web-1");
+    for no_name in ["a b", "", "ü", "a/b", "..", "%2e", "web@1"] {
+        assert_eq!(session.find(&[bytes(CKA_LABEL, no_name)]).unwrap(), NOTHING, "{no_name}");
+    }
+    assert_eq!(session.find(&[bytes(CKA_LABEL, [0xff, 0xfe])]).unwrap(), NOTHING, "not UTF-8");
+}
+
+/// After a rotation the label stays with the version whose certificate is configured: that is the
+/// one a server's certificate needs.
+#[test]
+fn a_configured_certificate_pins_its_version() {
+    let seed = "certificates = [{ name = 'www', subject = 'CN=www', kty = 'EC', curve = 'P-256' }]";
+    for (service, own) in [(VAULT, true), (HSM, false)] {
+        let emulator = Emulator::start(if own { seed } else { "" });
+        let vault = emulator.vault(service);
+        let file = emulator.folder.path().join("www.pem");
+        let (x509, version) = if own {
+            let der = vault.certificate(KeyRef::current("www")).unwrap().der().unwrap().unwrap();
+            let bundle = vault.key(KeyRef::current("www")).unwrap();
+            (X509::from_der(&der).unwrap(), version_of(&bundle))
+        } else {
+            let bundle = vault.create_key("www", &ec_parameters()).unwrap();
+            let toml = emulator.token(service, "");
+            let module = Module::start(&toml);
+            let session = module.open(0);
+            let key = session.object(CKO_PUBLIC_KEY, "www");
+            (self_made(&session.value(key, CKA_PUBLIC_KEY_INFO).unwrap()), version_of(&bundle))
+        };
+        fs::write(&file, x509.to_pem().unwrap()).unwrap();
+        vault.create_key("www", &ec_parameters()).unwrap();
+        vault.create_key("www", &ec_parameters()).unwrap();
+
+        let more = format!("certificates = ['{}']", file.display());
+        let module = Module::start(&emulator.token(service, &more));
+        let session = module.open(0);
+        let key = session.object(CKO_PRIVATE_KEY, "www");
+        let unique = session.text(key, CKA_UNIQUE_ID).unwrap();
+        assert_eq!(unique, format!("www/{version}#priv"), "{service}");
+        let certificate = session.object(CKO_CERTIFICATE, "www");
+        assert_eq!(session.value(certificate, CKA_VALUE).unwrap(), x509.to_der().unwrap());
+        assert_eq!(session.value(certificate, CKA_ID), session.value(key, CKA_ID));
+        let ecdsa = Mechanism::plain(CKM_ECDSA_SHA256);
+        let signature = session.sign(&ecdsa, key, b"hello").unwrap();
+        let (_, public) = session.pair("www");
+        session.verify(&ecdsa, public, b"hello", &signature).unwrap();
+        session.init(Family::Verify, &ecdsa, public).unwrap();
+    }
+}
+
+/// A certificate for a public key, signed by a key of nobody's.
+fn self_made(info: &[u8]) -> X509 {
+    use openssl::{asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, x509::X509NameBuilder};
+    let group = ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let signer = PKey::from_ec_key(ec::EcKey::generate(&group).unwrap()).unwrap();
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_text("CN", "www").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+    builder.set_pubkey(&PKey::public_key_from_der(info).unwrap()).unwrap();
+    builder.sign(&signer, MessageDigest::sha256()).unwrap();
+    builder.build()
+}
