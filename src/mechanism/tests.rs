@@ -42,6 +42,7 @@ fn at_service(scheme: Scheme) -> &'static str {
         Aes(CbcPad) => "the same; the last part A128CBCPAD, A192CBCPAD, A256CBCPAD",
         Aes(Gcm) => "A128GCM, A192GCM, A256GCM",
         AesWrap(_) => "",
+        RsaAesWrap => "OAEP here; onto the token an import (BYOK)",
         GenerateRsa => "create RSA, RSA-HSM",
         GenerateEc => "create EC, EC-HSM",
         GenerateAes | GenerateGeneric => "create oct-HSM",

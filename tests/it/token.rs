@@ -223,7 +223,7 @@ pub struct Output {
 
 impl Output {
     /// Calls with a buffer, behind which nothing may be written.
-    fn of(room: Room, call: impl FnOnce(*mut CK_BYTE, *mut CK_ULONG) -> CK_RV) -> Output {
+    pub fn of(room: Room, call: impl FnOnce(*mut CK_BYTE, *mut CK_ULONG) -> CK_RV) -> Output {
         const GUARD: u8 = 0xA5;
         let capacity = match room {
             Room::Query => 0,
@@ -285,6 +285,20 @@ pub enum Parameter {
         /// pSourceData.
         label: Vec<u8>,
     },
+    /// CK_GCM_PARAMS.
+    Gcm {
+        /// pIv.
+        iv: Vec<u8>,
+        /// pAAD.
+        aad: Vec<u8>,
+        /// ulTagBits.
+        tag_bits: CK_ULONG,
+    },
+    /// CK_RSA_AES_KEY_WRAP_PARAMS with OAEP of SHA-1.
+    RsaAes {
+        /// ulAESKeyBits.
+        bits: CK_ULONG,
+    },
     /// Any bytes.
     Bytes(Vec<u8>),
 }
@@ -313,11 +327,14 @@ impl Mechanism {
         Mechanism { kind: CKM_RSA_PKCS_OAEP, parameter }
     }
 
-    fn with<T>(&self, call: impl FnOnce(*mut CK_MECHANISM) -> T) -> T {
+    /// Calls with the mechanism as C has it.
+    pub fn with<T>(&self, call: impl FnOnce(*mut CK_MECHANISM) -> T) -> T {
         let mut raw =
             CK_MECHANISM { mechanism: self.kind, pParameter: ptr::null_mut(), ulParameterLen: 0 };
         let mut pss = CK_RSA_PKCS_PSS_PARAMS::default();
         let mut oaep = CK_RSA_PKCS_OAEP_PARAMS::default();
+        let mut gcm = CK_GCM_PARAMS::default();
+        let mut rsa_aes = CK_RSA_AES_KEY_WRAP_PARAMS::default();
         match &self.parameter {
             Parameter::None => {}
             Parameter::Pss { hash, mgf, salt } => {
@@ -339,6 +356,27 @@ impl Mechanism {
                 raw.pParameter = (&raw mut oaep).cast();
                 raw.ulParameterLen = size_of_val(&oaep) as CK_ULONG;
             }
+            Parameter::Gcm { iv, aad, tag_bits } => {
+                gcm = CK_GCM_PARAMS {
+                    pIv: iv.as_ptr().cast_mut(),
+                    ulIvLen: iv.len() as CK_ULONG,
+                    ulIvBits: 8 * iv.len() as CK_ULONG,
+                    pAAD: aad.as_ptr().cast_mut(),
+                    ulAADLen: aad.len() as CK_ULONG,
+                    ulTagBits: *tag_bits,
+                };
+                raw.pParameter = (&raw mut gcm).cast();
+                raw.ulParameterLen = size_of_val(&gcm) as CK_ULONG;
+            }
+            Parameter::RsaAes { bits } => {
+                oaep.hashAlg = CKM_SHA_1;
+                oaep.mgf = CKG_MGF1_SHA1;
+                oaep.source = CKZ_DATA_SPECIFIED;
+                rsa_aes.ulAESKeyBits = *bits;
+                rsa_aes.pOAEPParams = &raw mut oaep;
+                raw.pParameter = (&raw mut rsa_aes).cast();
+                raw.ulParameterLen = size_of_val(&rsa_aes) as CK_ULONG;
+            }
             Parameter::Bytes(bytes) => {
                 raw.pParameter = bytes.as_ptr().cast_mut().cast();
                 raw.ulParameterLen = bytes.len() as CK_ULONG;
@@ -346,7 +384,7 @@ impl Mechanism {
         }
         let result = call(&raw mut raw);
         // The parameters live until here.
-        let _ = (pss, oaep);
+        let _ = (pss, oaep, gcm, rsa_aes);
         result
     }
 }
@@ -676,6 +714,21 @@ impl Session<'_> {
         Ok((public_key, private_key))
     }
 
+    /// C_GenerateKey.
+    pub fn generate_key(
+        &self,
+        mechanism: &Mechanism,
+        template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (m, h, mut key) = (self.module, self.handle, 0);
+        mechanism.with(|raw| {
+            with_template(template, |start, count| {
+                check(call!(m, C_GenerateKey(h, raw, start, count, &raw mut key)))
+            })
+        })?;
+        Ok(key)
+    }
+
     /// C_GenerateRandom.
     pub fn random(&self, count: usize) -> Rv<Vec<u8>> {
         let mut bytes = vec![0; count];
@@ -740,7 +793,7 @@ pub fn with_template<T>(
 }
 
 /// Pointer and length of an input; the empty one is NULL.
-fn input(data: &[u8]) -> (*mut CK_BYTE, CK_ULONG) {
+pub fn input(data: &[u8]) -> (*mut CK_BYTE, CK_ULONG) {
     let start = if data.is_empty() { ptr::null_mut() } else { data.as_ptr().cast_mut() };
     (start, data.len() as CK_ULONG)
 }

@@ -19,7 +19,7 @@ fn each_mistake_has_its_sentence() {
         ),
         (
             "mechanisms = [\"RSA_PKCS\", \"-aes\"]",
-            r#"3: token 1: mechanisms "-aes" names no mechanism of docs/mechanisms.md"#,
+            r#"3: token 1: mechanisms: "-aes" names no mechanism of docs/mechanisms.md"#,
         ),
         ("label = \"\"", r#"3: token "": label "" is empty"#),
         (
