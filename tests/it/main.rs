@@ -7,6 +7,7 @@ mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;
+mod clients_quickstart;
 mod init;
 mod requests;
 mod service;
