@@ -54,7 +54,7 @@ distinguished_name = dn
 x509_extensions = leaf
 [dn]
 [leaf]
-basicConstraints = critical, CA:FALSE
+basicConstraints = ${constraints:-CA:FALSE}
 subjectAltName = DNS:$1-$2
 END
     with_engine openssl req -x509 -config req.cnf -engine pkcs11 -keyform engine -sha256 \
