@@ -2,13 +2,21 @@
 //! clients and in host programs of our own.
 
 mod abi;
+mod attributes;
 mod calls;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;
 mod clients_quickstart;
+mod decryption;
+mod find;
+mod fork;
+mod generate;
 mod init;
+mod login;
+mod parallel;
+mod recover;
 mod requests;
 mod service;
 mod signing;
