@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::entra::Entra;
 use crate::fault::Faults;
 use crate::service::{Call, Reply};
 
@@ -18,6 +19,8 @@ pub struct Control {
     pub counters: Arc<Counters>,
     /// The clock of all services.
     pub clock: Arc<Clock>,
+    /// Gives tokens to managed identities, which come over plain HTTP, too.
+    pub entra: Arc<Entra>,
     /// Trouble on order.
     pub faults: Arc<Faults>,
     /// Rung to end the emulator.
@@ -26,7 +29,10 @@ pub struct Control {
 
 impl Control {
     /// Answers a request.
-    pub fn answer(&self, call: &Call) -> Reply {
+    pub async fn answer(&self, call: &Call) -> Reply {
+        if let Some(reply) = self.entra.answer_managed(call).await {
+            return reply;
+        }
         let (status, body) = match (&call.method, call.path.trim_end_matches('/')) {
             (&Method::GET, "/counters") => {
                 (200, serde_json::to_value(self.counters.snapshot()).unwrap_or_default())
