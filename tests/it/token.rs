@@ -163,7 +163,8 @@ pub fn is_alone(test: &str, env: &[(&str, &str)]) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }
-    let output = Command::new(std::env::current_exe().expect("path"))
+    // Not by its path: a build meanwhile may have put another there.
+    let output = Command::new("/proc/self/exe")
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(MARK, "1")
         .envs(env.iter().copied())
@@ -485,6 +486,19 @@ impl Session<'_> {
     pub fn verify_last(&self, signature: &[u8]) -> Rv {
         let (start, length) = input(signature);
         check(call!(self.module, C_VerifyFinal(self.handle, start, length)))
+    }
+
+    /// C_VerifyRecoverInit.
+    pub fn recover_init(&self, mechanism: &Mechanism, key: CK_OBJECT_HANDLE) -> Rv {
+        mechanism.with(|raw| check(call!(self.module, C_VerifyRecoverInit(self.handle, raw, key))))
+    }
+
+    /// C_VerifyRecover with a buffer.
+    pub fn recover(&self, signature: &[u8], room: Room) -> Output {
+        let (start, length) = input(signature);
+        Output::of(room, |out, len| {
+            call!(self.module, C_VerifyRecover(self.handle, start, length, out, len))
+        })
     }
 
     /// Init and the one-shot call.
