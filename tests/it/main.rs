@@ -18,6 +18,7 @@ mod login;
 mod parallel;
 mod recover;
 mod requests;
+mod secrets;
 mod service;
 mod signing;
 mod support;

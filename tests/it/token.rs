@@ -79,8 +79,12 @@ impl Module {
     /// C_Initialize with a configuration in pReserved. It logs nothing, unless AKV_PKCS11_LOG
     /// says so: tests provoke refusals.
     pub fn initialize(&self, toml: &str) -> Rv {
-        let text = format!("akv-pkcs11:log.level = 'off'\n{toml}");
-        let text = CString::new(text).expect("no NUL");
+        self.initialize_as_is(&format!("log.level = 'off'\n{toml}"))
+    }
+
+    /// C_Initialize with exactly this configuration.
+    pub fn initialize_as_is(&self, toml: &str) -> Rv {
+        let text = CString::new(format!("akv-pkcs11:{toml}")).expect("no NUL");
         let mut args = CK_C_INITIALIZE_ARGS {
             flags: CKF_OS_LOCKING_OK,
             pReserved: text.as_ptr().cast_mut().cast(),
