@@ -15,6 +15,7 @@ mod fork;
 mod generate;
 mod init;
 mod login;
+mod objects;
 mod parallel;
 mod recover;
 mod requests;
