@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CKF_RW_SESSION, CKF_SERIAL_SESSION};
 
 use crate::operation::{
-    Stage, crypt::Decrypting, crypt::Encrypting, digest::Digesting, find::Found, sign::Signing,
-    verify::Verifying,
+    Stage, crypt::Decrypting, crypt::Encrypting, digest::Digesting, find::Found,
+    recover::Recovering, sign::Signing, verify::Verifying,
 };
 
 /// One session. Families are locked one by one: a search never waits for a signature. A family's
@@ -30,6 +30,8 @@ pub struct Session {
     pub verify: Family<Verifying>,
     /// C_VerifySignature….
     pub verify_signature: Family<(Verifying, Vec<u8>)>,
+    /// C_VerifyRecover.
+    pub verify_recover: Family<Recovering>,
     /// C_Encrypt….
     pub encrypt: Family<Encrypting>,
     /// C_Decrypt….
@@ -48,6 +50,7 @@ impl Session {
             sign: Family::default(),
             verify: Family::default(),
             verify_signature: Family::default(),
+            verify_recover: Family::default(),
             encrypt: Family::default(),
             decrypt: Family::default(),
         }
@@ -66,6 +69,7 @@ impl Session {
             && self.sign.is_quiet()
             && self.verify.is_quiet()
             && self.verify_signature.is_quiet()
+            && self.verify_recover.is_quiet()
             && self.encrypt.is_quiet()
             && self.decrypt.is_quiet()
     }

@@ -138,6 +138,9 @@ pub(super) fn cancel(_: &Module, session: Arc<Session>, flags: CK_FLAGS) -> Resu
         session.verify.lock().cancel();
         session.verify_signature.lock().cancel();
     }
+    if flags & CKF_VERIFY_RECOVER != 0 {
+        session.verify_recover.lock().cancel();
+    }
     if flags & CKF_ENCRYPT != 0 {
         session.encrypt.lock().cancel();
     }

@@ -15,6 +15,7 @@ use super::{arg, digest, family, general, key, object, random, search, session, 
 use crate::operation::{
     crypt::{Decrypting, Encrypting},
     digest::Digesting,
+    recover::Recovering,
     sign::Signing,
 };
 
@@ -281,8 +282,10 @@ cryptoki! {
             => verify::one_shot;
         C_VerifyUpdate(session: Session, (part, part_len): In) => verify::update;
         C_VerifyFinal(session: Session, (signature, signature_len): In) => verify::last;
-        C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE);
-        C_VerifyRecover(session: Session, (signature, signature_len): In, (out, out_len): Out);
+        C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: CK_OBJECT_HANDLE)
+            => family::init::<Recovering>;
+        C_VerifyRecover(session: Session, (signature, signature_len): In, (out, out_len): Out)
+            => family::one_shot::<Recovering>;
         C_DigestEncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_DecryptDigestUpdate(session: Session, (part, part_len): In, (out, out_len): Out);
         C_SignEncryptUpdate(session: Session, (part, part_len): In, (out, out_len): Out);

@@ -72,7 +72,7 @@ use Scheme::{Digest, Ecdsa, GenerateEc, GenerateRsa, Oaep, Pkcs1, Pss, RsaAesWra
 #[rustfmt::skip]
 pub static MECHANISMS: &[Mechanism] = &[
     mechanism!(CKM_RSA_PKCS_KEY_PAIR_GEN, GenerateRsa, CKF_GENERATE_KEY_PAIR, RSA),
-    mechanism!(CKM_RSA_PKCS, Pkcs1(None), SIGN | CRYPT, RSA),
+    mechanism!(CKM_RSA_PKCS, Pkcs1(None), SIGN | CKF_VERIFY_RECOVER | CRYPT, RSA),
     mechanism!(CKM_SHA1_RSA_PKCS, Pkcs1(Some(Hash::Sha1)), SIGN, RSA),
     mechanism!(CKM_RSA_PKCS_OAEP, Oaep, CRYPT, RSA),
     mechanism!(CKM_RSA_PKCS_PSS, Pss(None), SIGN, RSA),
@@ -162,6 +162,7 @@ mod tests {
     const USES: &[(CK_FLAGS, &str)] = &[
         (CKF_SIGN, "sign"),
         (CKF_VERIFY, "verify"),
+        (CKF_VERIFY_RECOVER, "verify recover"),
         (CKF_ENCRYPT, "encrypt"),
         (CKF_DECRYPT, "decrypt"),
         (CKF_DIGEST, "digest"),

@@ -161,7 +161,7 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_SIGN), Bool, Classes::PRIVATE_OR_SECRET, Owner, "from key_ops and enabled"),
     row(named!(CKA_SIGN_RECOVER), Bool, Classes::PRIVATE, Owner, "false"),
     row(named!(CKA_VERIFY), Bool, Classes::PUBLIC_OR_SECRET, Owner, "public key: true (it is local); secret key: from key_ops and enabled"),
-    row(named!(CKA_VERIFY_RECOVER), Bool, Classes::PUBLIC, Owner, "false"),
+    row(named!(CKA_VERIFY_RECOVER), Bool, Classes::PUBLIC, Owner, "true for RSA (it is local)"),
     row(named!(CKA_DERIVE), Bool, Classes::KEYS, Owner, "false"),
     row(named!(CKA_START_DATE), Date, Classes::ALL, Owner, "the day of nbf (UTC), empty without one"),
     row(named!(CKA_END_DATE), Date, Classes::ALL, Owner, "the day of exp (UTC), empty without one"),

@@ -195,7 +195,7 @@ pub fn public_usage(attributes: &mut Attributes, public: &PublicKey) {
     attributes
         .set_ulong(CKA_CLASS, CKO_PUBLIC_KEY)
         .set_bool(CKA_VERIFY, true)
-        .set_bool(CKA_VERIFY_RECOVER, false)
+        .set_bool(CKA_VERIFY_RECOVER, public.is_rsa())
         .set_bool(CKA_ENCRYPT, public.is_rsa())
         .set_bool(CKA_WRAP, public.is_rsa());
     if let Some(modulus) = public.modulus() {

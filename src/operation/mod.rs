@@ -11,6 +11,7 @@ pub mod generate;
 pub mod import;
 pub mod key;
 pub mod making;
+pub mod recover;
 pub mod sign;
 pub mod stage;
 pub mod verify;
