@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -64,6 +64,13 @@ impl Control {
                     (200, json!({}))
                 }
                 Err(error) => (400, json!({"error": error.to_string()})),
+            },
+            (&Method::POST, "/attest") => match serde_json::from_slice(&call.body) {
+                Ok(claims @ Value::Object(_)) => match self.entra.attest(claims) {
+                    Ok(token) => (200, json!({"token": token})),
+                    Err(stack) => (500, json!({"error": stack.to_string()})),
+                },
+                _ => (400, json!({"error": "the claims are a JSON object"})),
             },
             (&Method::POST, "/shutdown") => {
                 self.shutdown.notify_one();

@@ -19,6 +19,7 @@ mod crypto;
 mod dialect;
 mod entra;
 mod fault;
+mod policy;
 mod principal;
 mod refusal;
 mod route;
@@ -44,8 +45,8 @@ use crate::control::Control;
 use crate::counters::Counters;
 use crate::entra::Entra;
 use crate::fault::Faults;
-use crate::service::Service;
 pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
+use crate::service::{Service, Shared};
 
 /// A running emulator; its listeners end with the runtime it was started on.
 pub struct Emulator {
@@ -173,25 +174,20 @@ impl Emulator {
             async move { control.answer(&call).await }
         }));
 
+        let shared = Shared { clock, counters, entra: Arc::clone(&entra), faults };
         let subscription = backup_key()?;
         let seeds: Vec<Arc<Seed>> = options.seeds.into_iter().map(Arc::new).collect();
         let (mut services, mut planting) = (Vec::new(), Vec::new());
         let asked = config.vault.iter().map(|one| (one, ServiceKind::Vault));
         let asked = asked.chain(config.hsm.iter().map(|one| (one, ServiceKind::ManagedHsm)));
         for (one, kind) in asked {
-            let service = Arc::new(Service::new(
-                &one.name,
-                kind,
-                config.switches.clone(),
-                Arc::clone(&clock),
-                Arc::clone(&counters),
-                Arc::clone(&entra),
-                Arc::clone(&faults),
-                match kind {
-                    ServiceKind::Vault => Arc::clone(&subscription),
-                    ServiceKind::ManagedHsm => backup_key()?,
-                },
-            ));
+            let backup_key = match kind {
+                ServiceKind::Vault => Arc::clone(&subscription),
+                ServiceKind::ManagedHsm => backup_key()?,
+            };
+            let switches = config.switches.clone();
+            let service = Service::new(&one.name, kind, switches, &shared, backup_key);
+            let service = Arc::new(service);
             for seed in &seeds {
                 let (service, seed) = (Arc::clone(&service), Arc::clone(seed));
                 planting.push(tokio::spawn(async move { service.plant(&seed).await }));

@@ -2,6 +2,7 @@
 //! workloads and managed identities, and the check that the data plane makes of a token.
 
 mod assertion;
+mod attestation;
 mod discovery;
 mod jwt;
 mod managed;
