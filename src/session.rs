@@ -10,8 +10,9 @@ use crate::operation::{
     digest::Digesting,
     find::Found,
     message::{MessageCrypting, MessageSigning, MessageVerifying},
-    sign::{Signing, SigningRecoverably},
-    verify::{Recovering, Verifying},
+    recover::{Recovering, SigningRecoverably},
+    sign::Signing,
+    verify::Verifying,
 };
 
 /// One session. Families are locked one by one: a search never waits for a signature. A family's
@@ -35,14 +36,14 @@ pub struct Session {
     pub verify: Family<Verifying>,
     /// C_VerifySignature….
     pub verify_signature: Family<(Verifying, Vec<u8>)>,
+    /// C_VerifyRecover.
+    pub verify_recover: Family<Recovering>,
     /// C_Encrypt….
     pub encrypt: Family<Encrypting>,
     /// C_Decrypt….
     pub decrypt: Family<Decrypting>,
     /// C_SignRecover….
     pub sign_recover: Family<SigningRecoverably>,
-    /// C_VerifyRecover….
-    pub verify_recover: Family<Recovering>,
     /// C_MessageEncrypt….
     pub message_encrypt: Family<MessageCrypting>,
     /// C_MessageDecrypt….

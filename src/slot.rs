@@ -47,7 +47,7 @@ impl Slot {
     ) -> Result<Slot> {
         let mut certificates = Vec::new();
         for file in &token.certificates {
-            certificates.extend(Certificate::parse_pem(&file.pem).map_err(|error| {
+            certificates.push(Certificate::parse_pem(&file.pem).map_err(|error| {
                 Error::new(
                     CKR_FUNCTION_FAILED,
                     format!("{}: {}", file.path.display(), error.sentence()),

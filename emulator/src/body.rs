@@ -115,6 +115,9 @@ pub const KEY_VERIFY: Shape =
 /// POST `…/restore`.
 pub const RESTORE: Shape = &[("value", Kind::Bytes)];
 
+/// POST `…/release`.
+pub const RELEASE: Shape = &[("target", Kind::Text), ("nonce", Kind::Text), ("enc", Kind::Text)];
+
 /// PUT `/keys/{n}/rotationpolicy`.
 pub const ROTATION_POLICY: Shape = &[
     ("id", Kind::Text),

@@ -69,6 +69,10 @@ pub struct ClientConfig {
     /// Permissions on certificates: get, list, create, import, update, delete, recover, purge,
     /// backup, restore.
     pub certificates: Option<Vec<String>>,
+    /// Its certificate, PEM: it may sign client assertions with the key.
+    pub certificate: Option<String>,
+    /// Resource id, where it stands for a user-assigned managed identity.
+    pub resource_id: Option<String>,
     /// The only keys of a Managed HSM that this client may touch.
     pub names: Option<Vec<String>>,
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::counters::Counters;
+use crate::entra::Entra;
 use crate::fault::Faults;
 use crate::service::{Call, Reply};
 
@@ -18,6 +19,8 @@ pub struct Control {
     pub counters: Arc<Counters>,
     /// The clock of all services.
     pub clock: Arc<Clock>,
+    /// Gives tokens to managed identities, which come over plain HTTP, too.
+    pub entra: Arc<Entra>,
     /// Trouble on order.
     pub faults: Arc<Faults>,
     /// Rung to end the emulator.
@@ -26,7 +29,10 @@ pub struct Control {
 
 impl Control {
     /// Answers a request.
-    pub fn answer(&self, call: &Call) -> Reply {
+    pub async fn answer(&self, call: &Call) -> Reply {
+        if let Some(reply) = self.entra.answer_managed(call).await {
+            return reply;
+        }
         let (status, body) = match (&call.method, call.path.trim_end_matches('/')) {
             (&Method::GET, "/counters") => {
                 (200, serde_json::to_value(self.counters.snapshot()).unwrap_or_default())
@@ -58,6 +64,13 @@ impl Control {
                     (200, json!({}))
                 }
                 Err(error) => (400, json!({"error": error.to_string()})),
+            },
+            (&Method::POST, "/attest") => match serde_json::from_slice(&call.body) {
+                Ok(claims @ Value::Object(_)) => match self.entra.attest(claims) {
+                    Ok(token) => (200, json!({"token": token})),
+                    Err(stack) => (500, json!({"error": stack.to_string()})),
+                },
+                _ => (400, json!({"error": "the claims are a JSON object"})),
             },
             (&Method::POST, "/shutdown") => {
                 self.shutdown.notify_one();

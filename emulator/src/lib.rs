@@ -19,6 +19,7 @@ mod crypto;
 mod dialect;
 mod entra;
 mod fault;
+mod policy;
 mod principal;
 mod refusal;
 mod route;
@@ -39,13 +40,13 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::config::{Config, ServiceKind};
+use crate::config::{ClientConfig, Config, ServiceKind};
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::entra::Entra;
 use crate::fault::Faults;
-use crate::service::Service;
 pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
+use crate::service::{Service, Shared};
 
 /// A running emulator; its listeners end with the runtime it was started on.
 pub struct Emulator {
@@ -74,6 +75,13 @@ pub struct Ready {
     pub control: String,
     /// A configuration of the PKCS#11 module: one token per service.
     pub module_config: PathBuf,
+    /// The client's certificate and key, PEM, for assertions.
+    pub client_certificate: PathBuf,
+    /// A token of a federated workload that may act as the client.
+    pub federated_token_file: PathBuf,
+    /// What the App Service endpoint at `{control}/msi/token` wants in `X-IDENTITY-HEADER`; the
+    /// metadata service is at `{control}/metadata/identity/oauth2/token`.
+    pub identity_header: String,
 }
 
 /// One vault or HSM as clients see it.
@@ -127,11 +135,19 @@ impl Emulator {
         config.fault.iter().cloned().for_each(|fault| faults.order(fault));
         let tls = TlsAcceptor::from(Arc::clone(&identity.server));
 
+        let (certificate, client_pem) =
+            tls::client_certificate().map_err(|error| format!("client certificate: {error}"))?;
+        let mighty = ClientConfig {
+            id: config.client_id.clone(),
+            secret: secret.clone(),
+            certificate: Some(certificate),
+            ..ClientConfig::default()
+        };
         let listener = server::bind(config.authority_port).await?;
         let authority = format!("https://{}", address(&listener)?);
         let entra = Entra::new(
             &config,
-            &secret,
+            mighty,
             authority.clone(),
             Arc::clone(&clock),
             Arc::clone(&counters),
@@ -149,33 +165,29 @@ impl Emulator {
         let answering = Arc::new(Control {
             counters: Arc::clone(&counters),
             clock: Arc::clone(&clock),
+            entra: Arc::clone(&entra),
             faults: Arc::clone(&faults),
             shutdown: Arc::clone(&shutdown),
         });
         tokio::spawn(server::serve(listener, None, move |call| {
             let control = Arc::clone(&answering);
-            async move { control.answer(&call) }
+            async move { control.answer(&call).await }
         }));
 
+        let shared = Shared { clock, counters, entra: Arc::clone(&entra), faults };
         let subscription = backup_key()?;
         let seeds: Vec<Arc<Seed>> = options.seeds.into_iter().map(Arc::new).collect();
         let (mut services, mut planting) = (Vec::new(), Vec::new());
         let asked = config.vault.iter().map(|one| (one, ServiceKind::Vault));
         let asked = asked.chain(config.hsm.iter().map(|one| (one, ServiceKind::ManagedHsm)));
         for (one, kind) in asked {
-            let service = Arc::new(Service::new(
-                &one.name,
-                kind,
-                config.switches.clone(),
-                Arc::clone(&clock),
-                Arc::clone(&counters),
-                Arc::clone(&entra),
-                Arc::clone(&faults),
-                match kind {
-                    ServiceKind::Vault => Arc::clone(&subscription),
-                    ServiceKind::ManagedHsm => backup_key()?,
-                },
-            ));
+            let backup_key = match kind {
+                ServiceKind::Vault => Arc::clone(&subscription),
+                ServiceKind::ManagedHsm => backup_key()?,
+            };
+            let switches = config.switches.clone();
+            let service = Service::new(&one.name, kind, switches, &shared, backup_key);
+            let service = Arc::new(service);
             for seed in &seeds {
                 let (service, seed) = (Arc::clone(&service), Arc::clone(seed));
                 planting.push(tokio::spawn(async move { service.plant(&seed).await }));
@@ -198,7 +210,11 @@ impl Emulator {
         for planted in planting {
             planted.await.map_err(|error| error.to_string())??;
         }
+        let in_folder = |name: &str| folder.path().join(name);
         let ready = Ready {
+            client_certificate: in_folder("client.pem"),
+            federated_token_file: in_folder("federated-token"),
+            identity_header: entra.identity_header().to_owned(),
             services,
             authority,
             tenant: config.tenant,
@@ -206,8 +222,13 @@ impl Emulator {
             client_secret: secret,
             ca_file,
             control,
-            module_config: folder.path().join("akv-pkcs11.toml"),
+            module_config: in_folder("akv-pkcs11.toml"),
         };
+        let token = entra.workload_token().map_err(|error| format!("workload token: {error}"))?;
+        write(&ready.federated_token_file, token.as_bytes(), 0o600)?;
+        write(&ready.client_certificate, &client_pem, 0o600)?;
+        let line = serde_json::to_vec(&ready).map_err(|error| error.to_string())?;
+        write(&in_folder("ready.json"), &line, 0o600)?;
         write(&ready.module_config, module_config(&ready).as_bytes(), 0o600)?;
         Ok(Self { ready, shutdown, folder })
     }
@@ -245,11 +266,17 @@ pub fn verify_with_public_key(
 }
 
 impl Ready {
+    /// A file with the ready line, beside the module's configuration.
+    fn ready_file(&self) -> PathBuf {
+        self.module_config.with_file_name("ready.json")
+    }
+
     /// The environment in which the PKCS#11 module and the official SDKs find the emulator.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let ca_file = self.ca_file.display().to_string();
         let mut variables = vec![
             ("AKV_EMULATOR_CONTROL", self.control.clone()),
+            ("AKV_EMULATOR_READY", self.ready_file().display().to_string()),
             ("AKV_PKCS11_CONFIG", self.module_config.display().to_string()),
             ("AKV_PKCS11_CA_FILE", ca_file.clone()),
             ("AKV_PKCS11_AUTHORITY", self.authority.clone()),

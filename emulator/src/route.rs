@@ -46,6 +46,7 @@ pub enum Operation {
     KeyRestore,
     KeyBackup,
     KeyRotate,
+    KeyRelease,
     RotationPolicyGet,
     RotationPolicySet,
     CertificateRestore,
@@ -135,7 +136,7 @@ pub static ROUTES: &[Route] = routes! {
     POST "keys"/"{n}"/"rotate" => KeyRotate "keys/rotate" "rotate" since Rotation;
     GET "keys"/"{n}"/"rotationpolicy" => RotationPolicyGet "keys/rotationpolicy/get" "getrotationpolicy" since Rotation;
     PUT "keys"/"{n}"/"rotationpolicy" => RotationPolicySet "keys/rotationpolicy/set" "setrotationpolicy" since Rotation;
-    POST "keys"/"{n}"/"{v}"/"release" => Unsupported "keys/release" "release" since Release;
+    POST "keys"/"{n}"/"{v}"/"release" => KeyRelease "keys/release" "release" since Release;
     GET "keys"/"{n}"/"{v}"/"attestation" => Unsupported "keys/attestation" "get" since Attestation;
     POST "keys"/"{n}"/"create" => KeyCreate "keys/create" "create";
     POST "keys"/"{n}"/"{v}"/"sign" => KeySign "keys/sign" "sign";

@@ -9,6 +9,7 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
     SubjectKeyIdentifier,
@@ -75,6 +76,18 @@ pub fn identity() -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> 
         .with_single_cert(vec![CertificateDer::from(leaf.to_der()?)], key)?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Identity { ca_pem: ca.to_pem()?, server: Arc::new(server) })
+}
+
+/// A self-signed certificate for a client that proves itself by assertions (RSA, as Entra wants):
+/// the certificate, and certificate and key together, both PEM.
+pub fn client_certificate() -> Result<(String, Vec<u8>), Box<dyn std::error::Error + Send + Sync>> {
+    let key = PKey::from_rsa(Rsa::generate(2048)?)?;
+    let name = name("akv-emulator client")?;
+    let mut builder = builder(&name, &name, &key)?;
+    builder.sign(&key, MessageDigest::sha256())?;
+    let certificate = builder.build().to_pem()?;
+    let both = [key.private_key_to_pem_pkcs8()?, certificate.clone()].concat();
+    Ok((String::from_utf8(certificate)?, both))
 }
 
 fn new_key() -> Result<PKey<Private>, ErrorStack> {

@@ -17,8 +17,8 @@ use super::{
 use crate::operation::{
     crypt::{Decrypting, Encrypting},
     digest::Digesting,
-    sign::{Signing, SigningRecoverably},
-    verify::Recovering,
+    recover::{Recovering, SigningRecoverably},
+    sign::Signing,
 };
 
 /// The value of an argument, made from the C arguments of one call.

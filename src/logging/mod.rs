@@ -30,7 +30,9 @@ pub fn configure(config: &LogConfig) {
     // An error means that a logger is there: ours from an earlier C_Initialize, or that of a
     // program which links this crate, and then the lines are that program's.
     let _ = log::set_logger(&LOGGER);
-    LOGGER.replace(State { level: config.level, sink: Sink::open(&config.sink) });
+    let sink = LOGGER.with(|state| Sink::open(&config.sink, &state.sink));
+    let sink = sink.unwrap_or_else(|| Sink::open(&config.sink, &Sink::Nowhere));
+    LOGGER.replace(State { level: config.level, sink });
     log::set_max_level(config.level);
 }
 

@@ -44,21 +44,32 @@ pub struct Identity {
 pub struct Open<T: AsFd + IntoRawFd>(Option<(T, Identity)>);
 
 impl Sink {
-    /// Opens what `config` says, or standard error where that cannot be.
-    pub fn open(config: &LogSink) -> Self {
+    /// Opens what `config` says, or standard error where that cannot be. `before` is where lines
+    /// went until now: a file that a forked worker may not open again stays open.
+    pub fn open(config: &LogSink, before: &Sink) -> Self {
         match config {
             LogSink::Stderr => Sink::Stderr(Identity::of(rustix::stdio::stderr())),
             LogSink::Syslog => Sink::syslog(Path::new(SYSLOG)),
-            LogSink::File(path) => match append_to(path) {
-                Ok(file) => Sink::File(path.clone(), Open::new(file)),
-                Err(fault) => {
-                    super::last_resort(&format!(
-                        "log file {}: {fault}; log lines go to standard error",
-                        path.display()
-                    ));
-                    Sink::open(&LogSink::Stderr)
+            LogSink::File(path) => {
+                match append_to(path).or_else(|fault| before.kept(path).ok_or(fault)) {
+                    Ok(file) => Sink::File(path.clone(), Open::new(file)),
+                    Err(fault) => {
+                        super::last_resort(&format!(
+                            "log file {}: {fault}; log lines go to standard error",
+                            path.display()
+                        ));
+                        Sink::open(&LogSink::Stderr, before)
+                    }
                 }
-            },
+            }
+        }
+    }
+
+    /// The file at `path`, if lines went there and still can.
+    fn kept(&self, path: &Path) -> Option<File> {
+        match self {
+            Sink::File(same, open) if same == path => open.get()?.try_clone().ok(),
+            _ => None,
         }
     }
 

@@ -26,7 +26,7 @@ fn logger(level: LevelFilter, sink: Sink) -> Logger {
 }
 
 fn to_file(level: LevelFilter, path: &Path) -> Logger {
-    logger(level, Sink::open(&LogSink::File(path.to_owned())))
+    logger(level, Sink::open(&LogSink::File(path.to_owned()), &Sink::Nowhere))
 }
 
 fn say(logger: &Logger, level: Level, target: &str, message: &str) {
@@ -174,7 +174,7 @@ fn locks_left_behind_are_passed_over() {
     let next = logger.slots[(current + 1) % logger.slots.len()].write().expect("lock");
     logger.replace(State {
         level: LevelFilter::Info,
-        sink: Sink::open(&LogSink::File(second.clone())),
+        sink: Sink::open(&LogSink::File(second.clone()), &Sink::Nowhere),
     });
     say(&logger, Level::Info, "akv_pkcs11", "after C_Initialize");
     drop((writer, next));
@@ -184,12 +184,27 @@ fn locks_left_behind_are_passed_over() {
 }
 
 #[test]
+fn a_file_that_may_not_be_opened_again_stays_open() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (held, path) = (folder.path().join("held"), folder.path().join("held/log"));
+    fs::create_dir(&held).expect("create");
+    let logger = to_file(LevelFilter::Info, &path);
+    // As a worker that gave up its privileges sees it: not even a folder there.
+    fs::rename(&held, folder.path().join("moved")).expect("rename");
+    let open = |state: &State| Sink::open(&LogSink::File(path.clone()), &state.sink);
+    let sink = logger.with(open).expect("nobody writes");
+    logger.replace(State { level: LevelFilter::Info, sink });
+    say(&logger, Level::Info, "akv_pkcs11", "still here");
+    assert!(read(&folder.path().join("moved/log")).ends_with(" still here\n"));
+}
+
+#[test]
 fn any_number_of_initialisations_reconfigure() {
     let folder = tempfile::tempdir().expect("folder");
     let logger = Logger::new();
     for round in 0..50 {
         let path = folder.path().join(round.to_string());
-        let sink = Sink::open(&LogSink::File(path.clone()));
+        let sink = Sink::open(&LogSink::File(path.clone()), &Sink::Nowhere);
         logger.replace(State { level: LevelFilter::Info, sink });
         say(&logger, Level::Info, "akv_pkcs11", &format!("round {round}"));
         assert!(read(&path).ends_with(&format!(" round {round}\n")));

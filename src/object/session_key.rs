@@ -7,7 +7,6 @@ use super::{
     template::{Template, inconsistent},
 };
 use crate::{
-    config::Login,
     crypto::{Curve, PrivateKey, PublicKey, RsaInput},
     error::{Error, Result},
     mechanism::Home,
@@ -152,6 +151,12 @@ pub(super) fn unsupported(key_type: CK_KEY_TYPE) -> Error {
     Error::new(CKR_ATTRIBUTE_VALUE_INVALID, format!("CKA_KEY_TYPE {key_type:#x} is not supported"))
 }
 
+/// CKA_PRIVATE of an object: as its template asks, or `default`; never where nobody logs in, as
+/// with keys of the service (many clients ask for it whatever the token's flags say).
+pub fn is_private(slot: &Slot, template: &Template, default: bool) -> bool {
+    slot.needs_login() && template.flag(CKA_PRIVATE).unwrap_or(default)
+}
+
 fn public_object(
     key: &PublicKey,
     template: &Template,
@@ -163,7 +168,7 @@ fn public_object(
     let mut attributes = common(key, template, source, slot);
     project::public_usage(&mut attributes, key);
     attributes
-        .set_bool(CKA_PRIVATE, template.flag(CKA_PRIVATE).unwrap_or(false))
+        .set_bool(CKA_PRIVATE, is_private(slot, template, false))
         .set_bool(CKA_TRUSTED, false);
     let able: &[_] = if key.is_rsa() { PUBLIC_USAGES } else { &[CKA_VERIFY] };
     allow(&mut attributes, template, PUBLIC_USAGES, able);
@@ -190,10 +195,7 @@ fn private_object(
     let mut attributes = common(&public, template, source, slot);
     attributes
         .set_ulong(CKA_CLASS, CKO_PRIVATE_KEY)
-        .set_bool(
-            CKA_PRIVATE,
-            template.flag(CKA_PRIVATE).unwrap_or(slot.token.login != Login::None),
-        )
+        .set_bool(CKA_PRIVATE, is_private(slot, template, true))
         .set_bool(CKA_SENSITIVE, sensitive)
         .set_bool(CKA_EXTRACTABLE, extractable)
         .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)

@@ -89,6 +89,8 @@ struct StoredCertificate {
     certificate: Certificate,
     handle: CK_OBJECT_HANDLE,
     origin: Origin,
+    /// It is there for its own key, not as an issuer of others.
+    is_leaf: bool,
 }
 
 /// Where a certificate comes from.
@@ -101,16 +103,24 @@ pub enum Origin {
 }
 
 impl Store {
-    /// A store that shows `certificates`, which the configuration names.
-    pub fn new(certificates: Vec<Certificate>, first_handle: CK_OBJECT_HANDLE) -> Store {
+    /// A store that shows the certificates of the files that the configuration names. The first of
+    /// a file is a leaf, even if it is a CA's: what it says of itself does not tell a CA's own
+    /// certificate, or one that is signed by its own key, from an issuer's.
+    pub fn new(files: Vec<Vec<Certificate>>, first_handle: CK_OBJECT_HANDLE) -> Store {
         let mut inner = Inner { next_handle: first_handle, ..Inner::default() };
         for profile in profile::objects() {
             let handle = inner.show(profile);
             inner.hide(handle);
             inner.profiles.insert(handle);
         }
-        for certificate in certificates {
-            inner.add_certificate(certificate, Origin::Configured);
+        for file in files {
+            for (place, certificate) in file.into_iter().enumerate() {
+                let handle = inner.add_certificate(certificate, Origin::Configured);
+                let mut stored = inner.certificates.iter_mut();
+                if let Some(first) = stored.find(|s| place == 0 && Some(s.handle) == handle) {
+                    first.is_leaf = true;
+                }
+            }
         }
         Store { inner: Mutex::new(inner) }
     }
@@ -402,7 +412,7 @@ impl Store {
         inner
             .certificates
             .iter()
-            .filter(|stored| stored.origin == Origin::Configured && !stored.certificate.is_ca)
+            .filter(|stored| stored.origin == Origin::Configured && stored.is_leaf)
             .filter(open)
             .map(|stored| stored.certificate.key_id.clone())
             .collect()
@@ -537,7 +547,8 @@ impl Inner {
         }
         let object = self.certificate_object(&certificate);
         let handle = self.show(object);
-        self.certificates.push(StoredCertificate { certificate, handle, origin });
+        let is_leaf = !certificate.is_ca;
+        self.certificates.push(StoredCertificate { certificate, handle, origin, is_leaf });
         Some(handle)
     }
 

@@ -15,7 +15,7 @@ use crate::{
     object::{
         Material, Object, VaultKey,
         attribute::{Giver, name_of, row_of},
-        dates,
+        dates, session_key,
         store::Origin,
         tag::{TAG, Tag},
         template::{Template, inconsistent},
@@ -173,9 +173,7 @@ pub fn copy(
     for (kind, value) in template.iter() {
         let may = match kind {
             CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => true,
-            _ => {
-                hides(kind, value) || row_of(kind).is_some_and(|row| row.giver == Giver::Owner)
-            }
+            _ => hides(kind, value) || row_of(kind).is_some_and(|row| row.giver == Giver::Owner),
         };
         if !may && object.attributes.bytes(kind) != Some(value) {
             return Err(Error::new(
@@ -185,6 +183,8 @@ pub fn copy(
         }
         copy.attributes.set(kind, value);
     }
+    let private = session_key::is_private(slot, template, object.is_private());
+    copy.attributes.set_bool(CKA_PRIVATE, private);
     keep_secrets(&mut copy);
     Ok(slot.store.add(copy))
 }

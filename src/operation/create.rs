@@ -6,7 +6,6 @@ use cryptoki_sys::*;
 
 use super::import;
 use crate::{
-    config::Login,
     error::{Error, Result},
     hex,
     object::{
@@ -58,7 +57,7 @@ pub fn create(
 /// Whether the object would be private.
 pub fn is_private(slot: &Slot, class: CK_OBJECT_CLASS, template: &Template) -> bool {
     let secret = matches!(class, CKO_PRIVATE_KEY | CKO_SECRET_KEY);
-    template.flag(CKA_PRIVATE).unwrap_or(secret && slot.token.login != Login::None)
+    session_key::is_private(slot, template, secret)
 }
 
 fn certificate(

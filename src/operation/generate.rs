@@ -93,7 +93,7 @@ impl Generating {
 
     /// Whether the private key is to be private (CKA_PRIVATE).
     pub fn is_private(&self, slot: &Slot) -> bool {
-        self.private.flag(CKA_PRIVATE).unwrap_or(slot.needs_login())
+        session_key::is_private(slot, &self.private, true)
     }
 
     /// Makes the pair: with one look and one create request on the token, with none in a session.

@@ -28,6 +28,9 @@ pub const SIGN: Need =
 /// C_VerifyInit, C_VerifySignatureInit.
 pub const VERIFY: Need =
     Need { flag: CKF_VERIFY, usage: CKA_VERIFY, classes: &[CKO_PUBLIC_KEY, CKO_SECRET_KEY] };
+/// C_VerifyRecoverInit.
+pub const VERIFY_RECOVER: Need =
+    Need { flag: CKF_VERIFY_RECOVER, usage: CKA_VERIFY_RECOVER, classes: &[CKO_PUBLIC_KEY] };
 /// C_EncryptInit.
 pub const ENCRYPT: Need =
     Need { flag: CKF_ENCRYPT, usage: CKA_ENCRYPT, classes: &[CKO_PUBLIC_KEY, CKO_SECRET_KEY] };
@@ -38,9 +41,6 @@ pub const DECRYPT: Need =
 /// C_SignRecoverInit.
 pub const SIGN_RECOVER: Need =
     Need { flag: CKF_SIGN_RECOVER, usage: CKA_SIGN_RECOVER, classes: &[CKO_PRIVATE_KEY] };
-/// C_VerifyRecoverInit.
-pub const VERIFY_RECOVER: Need =
-    Need { flag: CKF_VERIFY_RECOVER, usage: CKA_VERIFY_RECOVER, classes: &[CKO_PUBLIC_KEY] };
 /// C_MessageEncryptInit.
 pub const MESSAGE_ENCRYPT: Need =
     Need { flag: CKF_MESSAGE_ENCRYPT, usage: CKA_ENCRYPT, classes: &[CKO_SECRET_KEY] };

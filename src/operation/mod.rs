@@ -13,6 +13,7 @@ pub mod import;
 pub mod key;
 pub mod making;
 pub mod message;
+pub mod recover;
 pub mod sign;
 pub mod stage;
 pub mod verify;

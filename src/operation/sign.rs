@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     Keyed, Operation, Size,
     gather::Gather,
-    key::{self, Need, SIGN, SIGN_RECOVER},
+    key::{self, Need, SIGN},
 };
 use crate::{
     abi::arg::Parameter,
@@ -73,7 +73,11 @@ impl Keyed for Signing {
 }
 
 impl Signing {
-    fn with(
+    /// The same with what another function than C_SignInit needs of the key.
+    ///
+    /// # Errors
+    /// As [`Keyed::new`].
+    pub(super) fn with(
         slot: &Slot,
         kind: CK_MECHANISM_TYPE,
         parameter: &Parameter<'_>,
@@ -147,39 +151,6 @@ impl Operation for Signing {
             CKR_DEVICE_ERROR,
             format!("the service sent a signature of {} bytes, not {}", signature.len(), self.size),
         ))
-    }
-}
-
-/// C_SignRecover…: a signature like any other, that its data can be had back from.
-#[derive(Clone, Debug)]
-pub struct SigningRecoverably(Signing);
-
-impl Keyed for SigningRecoverably {
-    fn new(
-        slot: &Slot,
-        kind: CK_MECHANISM_TYPE,
-        parameter: &Parameter<'_>,
-        object: &Arc<Object>,
-    ) -> Result<Self> {
-        Signing::with(slot, kind, parameter, object, SIGN_RECOVER).map(Self)
-    }
-}
-
-impl Operation for SigningRecoverably {
-    fn family(session: &Session) -> &Family<Self> {
-        &session.sign_recover
-    }
-
-    fn size(&self) -> Result<Size> {
-        self.0.size()
-    }
-
-    fn feed(&mut self, part: &[u8]) -> Result<()> {
-        self.0.feed(part)
-    }
-
-    fn finish(self, slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
-        self.0.finish(slot)
     }
 }
 

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use cryptoki_sys::*;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::{
-    Keyed, Operation, Size,
     gather::Gather,
-    key::{self, VERIFY, VERIFY_RECOVER},
+    key::{self, VERIFY},
     sign::{Padding, for_service, wrong_key},
 };
 use crate::{
@@ -18,7 +16,6 @@ use crate::{
     error::{Error, Result},
     mechanism::parameter::{self, Pss},
     object::{Material, Object, VaultKey},
-    session::{Family, Session},
     slot::Slot,
     vault::KeyRef,
 };
@@ -133,70 +130,4 @@ fn verify_raw(key: &PublicKey, data: &[u8], signature: &[u8]) -> Result<bool> {
         .map_err(|error| Error::new(CKR_SIGNATURE_INVALID, error.sentence().to_owned()))?;
     let (zeros, rest) = block.split_at(length.saturating_sub(data.len()));
     Ok(zeros.iter().all(|byte| *byte == 0) && rest == data)
-}
-
-/// C_VerifyRecover… in the making: the signature is the data.
-#[derive(Clone, Debug)]
-pub struct Recovering {
-    key: PublicKey,
-    padding: Padding,
-    signature: Gather,
-}
-
-impl Keyed for Recovering {
-    fn new(
-        slot: &Slot,
-        kind: CK_MECHANISM_TYPE,
-        parameter: &Parameter<'_>,
-        object: &Arc<Object>,
-    ) -> Result<Recovering> {
-        let mechanism = key::check(slot, kind, object, VERIFY_RECOVER)?;
-        parameter::none(mechanism, parameter)?;
-        let padding = Padding::new(mechanism, parameter)?;
-        let Material::Public(key) = &object.material else {
-            return Err(wrong_key(mechanism, object));
-        };
-        Ok(Recovering { signature: Gather::raw(key.signature_len()), key: key.clone(), padding })
-    }
-}
-
-impl Operation for Recovering {
-    fn family(session: &Session) -> &Family<Self> {
-        &session.verify_recover
-    }
-
-    /// A bound of what is recovered; of CKM_RSA_X_509 the modulus's length exactly.
-    fn size(&self) -> Result<Size> {
-        Ok(match self.padding {
-            Padding::Raw => Size::Exact(self.key.signature_len()),
-            _ => Size::AtMost(self.key.signature_len().saturating_sub(11)),
-        })
-    }
-
-    fn feed(&mut self, part: &[u8]) -> Result<()> {
-        self.signature
-            .feed(part)
-            .map_err(|error| Error::new(CKR_SIGNATURE_LEN_RANGE, error.sentence().to_owned()))
-    }
-
-    fn finish(self, _: &Slot) -> Result<Zeroizing<Vec<u8>>> {
-        let (_, signature) = self.signature.finish();
-        if signature.len() != self.key.signature_len() {
-            return Err(Error::new(
-                CKR_SIGNATURE_LEN_RANGE,
-                format!(
-                    "a signature of {} bytes, not {}",
-                    signature.len(),
-                    self.key.signature_len()
-                ),
-            ));
-        }
-        let recovered = match self.padding {
-            Padding::Raw => self.key.raw(&signature),
-            _ => self.key.recover_pkcs1(&signature),
-        };
-        recovered
-            .map(Zeroizing::new)
-            .map_err(|error| Error::new(CKR_SIGNATURE_INVALID, error.sentence().to_owned()))
-    }
 }

@@ -73,11 +73,9 @@ impl Backoff {
             state.failures = state.failures.saturating_add(1);
         }
         let until = now + asked.unwrap_or_else(|| jittered(state.failures));
-        if !paused || asked.is_some() {
-            if state.not_before < Some(until) {
-                state.not_before = Some(until);
-                state.asked = asked.is_some();
-            }
+        if (!paused || asked.is_some()) && state.not_before < Some(until) {
+            state.not_before = Some(until);
+            state.asked = asked.is_some();
         }
     }
 

@@ -17,7 +17,7 @@ pub fn host(source: &str, folder: &tempfile::TempDir) -> PathBuf {
     let program = folder.path().join(source.trim_end_matches(".c"));
     let output = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()))
         .args(["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"])
-        .args(["-pthread", "-o"])
+        .args(["-pthread", "-ldl", "-o"])
         .arg(&program)
         .arg("-I")
         .arg(support::root().join("include"))
@@ -58,6 +58,22 @@ fn a_c_program_calls_every_function_of_every_list() {
     assert!(output.status.success(), "{:?}\n{}", output.status, said(&output));
     assert_eq!(said(&output), "");
     assert_eq!(output.stdout, b"", "nothing of ours goes to standard output");
+}
+
+/// Command-line programs never finalize; OpenSSL does it from an exit handler.
+#[test]
+fn a_c_program_calls_while_it_ends() {
+    let emulator = Emulator::start("keys = [{ name = 'ec', kty = 'EC', curve = 'P-256' }]");
+    let folder = tempfile::tempdir().expect("folder");
+    let output = Command::new(host("exit.c", &folder))
+        .arg(support::module())
+        .arg(format!("akv-pkcs11:log.level = 'off'\n{}", emulator.token(VAULT, "")))
+        .arg("ec")
+        .env_remove("AKV_PKCS11_LOG")
+        .output()
+        .expect("the host runs");
+    assert!(output.status.success(), "{:?}\n{}", output.status, said(&output));
+    assert_eq!((said(&output).as_str(), &output.stdout[..]), ("", &b""[..]), "quietly");
 }
 
 #[test]

@@ -84,7 +84,6 @@ static PUBLIC: LazyLock<Table> = LazyLock::new(|| {
         (CKA_CLASS, Number(CKO_PUBLIC_KEY)),
         (CKA_TRUSTED, No),
         (CKA_VERIFY, Yes),
-        (CKA_VERIFY_RECOVER, No),
         (CKA_SUBJECT, Empty),
         (CKA_PUBLIC_KEY_INFO, Present),
         (CKA_SENSITIVE, Absent),
@@ -128,6 +127,7 @@ fn rsa_public() -> Table {
         (CKA_ENCRYPT, Yes),
         (CKA_WRAP, Yes),
         (CKA_MODULUS, Present),
+        (CKA_VERIFY_RECOVER, Yes),
         (CKA_MODULUS_BITS, Number(2048)),
         (CKA_PUBLIC_EXPONENT, Present),
         (CKA_VALUE, Absent),
@@ -158,6 +158,7 @@ fn ec_public() -> Table {
         (CKA_EC_PARAMS, Present),
         (CKA_EC_POINT, Present),
         (CKA_MODULUS_BITS, Absent),
+        (CKA_VERIFY_RECOVER, No),
     ];
     [PUBLIC.clone(), own].concat()
 }
@@ -623,4 +624,88 @@ fn self_made(info: &[u8]) -> X509 {
     builder.set_pubkey(&PKey::public_key_from_der(info).unwrap()).unwrap();
     builder.sign(&signer, MessageDigest::sha256()).unwrap();
     builder.build()
+}
+
+/// Leaf and chain of a file: one leaf for the key, each certificate of the chain by itself.
+#[test]
+fn a_chain_is_shown_behind_its_leaf() {
+    let emulator = Emulator::start("");
+    let key = emulator.vault(HSM).create_key("www", &ec_parameters()).unwrap();
+    let module = Module::start(&emulator.token(HSM, ""));
+    let info = {
+        let session = module.open(0);
+        let public = session.object(CKO_PUBLIC_KEY, "www");
+        session.value(public, CKA_PUBLIC_KEY_INFO).unwrap()
+    };
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::SECP384R1).unwrap();
+    let other = || {
+        let pair = PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+        self_made(&pair.public_key_to_der().unwrap())
+    };
+    let (leaf, middle, root) = (self_made(&info), other(), other());
+    let file = emulator.folder.path().join("chain.pem");
+    let pem: Vec<u8> = [&leaf, &middle, &root].map(|one| one.to_pem().unwrap()).concat();
+    fs::write(&file, pem).unwrap();
+    let more = format!("certificates = ['{}']", file.display());
+    let module = Module::start(&emulator.token(HSM, &more));
+    let session = module.open(0);
+    let found = session.find(&[number(CKA_CLASS, CKO_CERTIFICATE)]).unwrap();
+    let mut shown: Vec<_> = found
+        .iter()
+        .map(|one| (session.value(*one, CKA_VALUE).unwrap(), session.value(*one, CKA_ID).unwrap()))
+        .collect();
+    shown.sort();
+    let mut wanted: Vec<_> = [&leaf, &middle, &root].map(|one| one.to_der().unwrap()).to_vec();
+    wanted.sort();
+    assert_eq!(shown.iter().map(|(der, _)| der.clone()).collect::<Vec<_>>(), wanted);
+    let mut ids: Vec<_> = shown.iter().map(|(_, id)| id.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "no id twice, none empty: {ids:?}");
+    assert!(ids.iter().all(|id| !id.is_empty()));
+    let private = session.object(CKO_PRIVATE_KEY, "www");
+    let id = session.value(private, CKA_ID).unwrap();
+    let by_id = [number(CKA_CLASS, CKO_CERTIFICATE), bytes(CKA_ID, &id)];
+    let [certificate] = session.find(&by_id).unwrap()[..] else { panic!("one leaf") };
+    assert_eq!(session.value(certificate, CKA_VALUE).unwrap(), leaf.to_der().unwrap());
+    assert_eq!(session.text(certificate, CKA_LABEL).unwrap(), "www");
+    // As SunPKCS11 builds a chain: by subject.
+    let subject = middle.subject_name().to_der().unwrap();
+    let by_subject = [number(CKA_CLASS, CKO_CERTIFICATE), bytes(CKA_SUBJECT, subject)];
+    assert_eq!(session.find(&by_subject).unwrap().len(), 3, "all three have this subject here");
+    assert_eq!(version_of(&key).len(), 32);
+}
+
+/// The same key imported twice is two versions and one pair of objects.
+#[test]
+fn the_same_material_is_shown_once() {
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    let pair = PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+    let pem = String::from_utf8(pair.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let row = format!("[[keys]]\nname = 'twice'\npem = \"\"\"{pem}\"\"\"\n");
+    let emulator = Emulator::start(&row);
+    // The seed planted the first version; this is the second, of the same material.
+    let vault = emulator.vault(VAULT);
+    let first = vault.key(KeyRef::current("twice")).unwrap();
+    let ec = pair.ec_key().unwrap();
+    let jwk = akv_wire::JsonWebKey {
+        kty: Some("EC".into()),
+        d: Some(ec.private_key().to_vec_padded(32).unwrap().into()),
+        ..first.key.clone()
+    };
+    let parameters = akv_wire::KeyImportParameters {
+        hsm: None,
+        key: akv_wire::JsonWebKey { kid: None, key_ops: None, ..jwk },
+        attributes: None,
+        tags: None,
+        release_policy: None,
+    };
+    let second = vault.import_key("twice", &parameters).unwrap();
+    assert_ne!(version_of(&first), version_of(&second));
+    let module = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let session = module.open(0);
+    let found = session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap();
+    let [key] = found[..] else { panic!("{} keys", found.len()) };
+    let unique = session.text(key, CKA_UNIQUE_ID).unwrap();
+    assert_eq!(unique, format!("twice/{}#priv", version_of(&second)), "the newest");
 }

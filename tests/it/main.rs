@@ -2,15 +2,26 @@
 //! clients and in host programs of our own.
 
 mod abi;
+mod attributes;
 mod calls;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;
+mod clients_quickstart;
+mod decryption;
+mod find;
+mod fork;
+mod generate;
 mod init;
+mod login;
 mod matrix;
 mod messages;
+mod objects;
+mod parallel;
+mod recover;
 mod requests;
+mod secrets;
 mod service;
 mod signing;
 mod support;

@@ -220,6 +220,11 @@ impl Session<'_> {
         call(Room::Bytes(query.length)).result()
     }
 
+    /// C_DigestKey.
+    pub fn digest_key(&self, key: CK_OBJECT_HANDLE) -> Rv {
+        check(call!(self.module, C_DigestKey(self.handle, key)))
+    }
+
     /// C_WrapKey.
     pub fn wrap(
         &self,

@@ -76,14 +76,13 @@ pub struct Client {
     name: &'static str,
     services: Vec<OsString>,
     tools: Vec<(&'static str, &'static str)>,
-    env: Vec<(OsString, OsString)>,
     script: Option<(&'static str, Vec<OsString>)>,
 }
 
 impl Client {
     /// `name` is a folder of `tests/clients`.
     pub fn new(name: &'static str) -> Self {
-        Self { name, services: Vec::new(), tools: Vec::new(), env: Vec::new(), script: None }
+        Self { name, services: Vec::new(), tools: Vec::new(), script: None }
     }
 
     /// Starts a vault, [`VAULT`]. Tokens come in the order of these calls' kinds: vaults first.
@@ -114,12 +113,6 @@ impl Client {
     /// `command` must be on the PATH; it comes with the Debian package `package`.
     pub fn needs(mut self, command: &'static str, package: &'static str) -> Self {
         self.tools.push((command, package));
-        self
-    }
-
-    /// A variable for the script.
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((name.into(), value.as_ref().to_owned()));
         self
     }
 
@@ -173,7 +166,6 @@ impl Client {
             .env("AKV_ROOT", root())
             .env("HOME", &work)
             .env("LC_ALL", "C")
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&work)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle of the output"))

@@ -79,8 +79,12 @@ impl Module {
     /// C_Initialize with a configuration in pReserved. It logs nothing, unless AKV_PKCS11_LOG
     /// says so: tests provoke refusals.
     pub fn initialize(&self, toml: &str) -> Rv {
-        let text = format!("akv-pkcs11:log.level = 'off'\n{toml}");
-        let text = CString::new(text).expect("no NUL");
+        self.initialize_as_is(&format!("log.level = 'off'\n{toml}"))
+    }
+
+    /// C_Initialize with exactly this configuration.
+    pub fn initialize_as_is(&self, toml: &str) -> Rv {
+        let text = CString::new(format!("akv-pkcs11:{toml}")).expect("no NUL");
         let mut args = CK_C_INITIALIZE_ARGS {
             flags: CKF_OS_LOCKING_OK,
             pReserved: text.as_ptr().cast_mut().cast(),
@@ -163,7 +167,8 @@ pub fn is_alone(test: &str, env: &[(&str, &str)]) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }
-    let output = Command::new(std::env::current_exe().expect("path"))
+    // Not by its path: a build meanwhile may have put another there.
+    let output = Command::new("/proc/self/exe")
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(MARK, "1")
         .envs(env.iter().copied())
@@ -523,6 +528,19 @@ impl Session<'_> {
     pub fn verify_last(&self, signature: &[u8]) -> Rv {
         let (start, length) = input(signature);
         check(call!(self.module, C_VerifyFinal(self.handle, start, length)))
+    }
+
+    /// C_VerifyRecoverInit.
+    pub fn recover_init(&self, mechanism: &Mechanism, key: CK_OBJECT_HANDLE) -> Rv {
+        mechanism.with(|raw| check(call!(self.module, C_VerifyRecoverInit(self.handle, raw, key))))
+    }
+
+    /// C_VerifyRecover with a buffer.
+    pub fn recover(&self, signature: &[u8], room: Room) -> Output {
+        let (start, length) = input(signature);
+        Output::of(room, |out, len| {
+            call!(self.module, C_VerifyRecover(self.handle, start, length, out, len))
+        })
     }
 
     /// Init and the one-shot call.

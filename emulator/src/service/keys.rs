@@ -16,6 +16,7 @@ use super::{Outcome, Request, Service};
 use crate::body;
 use crate::config::ServiceKind;
 use crate::crypto::{JwkFault, Material};
+use crate::policy::Policy;
 use crate::refusal::{Noun, Refusal};
 use crate::state::{Deletion, KeyVersion, Life, Object, folded};
 
@@ -203,7 +204,7 @@ impl Service {
             Some(ops) if !ops.is_empty() => ops.clone(),
             _ => self.dialect.default_ops(kty),
         };
-        let release_policy = release_policy.map(whole_policy);
+        let release_policy = release_policy.map(whole_policy).transpose()?;
         let mut life = life_of(attributes, self.clock.now())?;
         if self.kind == ServiceKind::Vault && key_ops == ["import"] && life.exp.is_none() {
             // Recorded: a key encryption key for transfers lives two days unless told.
@@ -253,7 +254,7 @@ impl Service {
                 if current.is_some_and(|current| current.immutable == Some(true)) {
                     return Err(Refusal::ReleasePolicyImmutable);
                 }
-                changed.release_policy = Some(whole_policy(policy));
+                changed.release_policy = Some(whole_policy(policy)?);
             }
             if let Some(ops) = &asked.key_ops {
                 changed.key_ops.clone_from(ops);
@@ -401,7 +402,7 @@ impl Service {
         self.ok(&self.key_bundle(&request.call.authority, name, version, request.api))
     }
 
-    fn key_bundle(
+    pub(super) fn key_bundle(
         &self,
         authority: &str,
         name: &str,
@@ -464,14 +465,17 @@ impl Service {
     }
 }
 
-/// A release policy with the members the service fills in.
-fn whole_policy(given: &ReleasePolicy) -> ReleasePolicy {
+/// A legal release policy, with the members the service fills in.
+fn whole_policy(given: &ReleasePolicy) -> Result<ReleasePolicy, Refusal> {
+    let data = given.data.as_ref().ok_or(Refusal::MemberMissing("data"))?;
+    Policy::parse(data.as_bytes())
+        .map_err(|why| Refusal::BadParameter(format!("AKV.SKR: release policy: {why}")))?;
     let content_type = given.content_type.clone();
-    ReleasePolicy {
+    Ok(ReleasePolicy {
         content_type: content_type.or_else(|| Some("application/json; charset=utf-8".to_owned())),
         data: given.data.clone(),
         immutable: Some(given.immutable.unwrap_or(false)),
-    }
+    })
 }
 
 /// Sizes and curves of a creation.

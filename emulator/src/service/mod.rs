@@ -8,6 +8,7 @@ mod keys;
 mod objects;
 mod operations;
 mod page;
+mod release;
 mod rotation;
 mod secrets;
 pub mod seed;
@@ -99,6 +100,18 @@ pub struct Service {
     backup_key: Arc<Zeroizing<Vec<u8>>>,
 }
 
+/// What all services of an emulator share.
+pub struct Shared {
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// What was counted.
+    pub counters: Arc<Counters>,
+    /// Who gives tokens.
+    pub entra: Arc<Entra>,
+    /// Trouble on order.
+    pub faults: Arc<Faults>,
+}
+
 /// A request that is allowed to be carried out.
 #[derive(Clone, Copy)]
 struct Request<'a> {
@@ -114,10 +127,7 @@ impl Service {
         name: &str,
         kind: ServiceKind,
         switches: Switches,
-        clock: Arc<Clock>,
-        counters: Arc<Counters>,
-        entra: Arc<Entra>,
-        faults: Arc<Faults>,
+        shared: &Shared,
         backup_key: Arc<Zeroizing<Vec<u8>>>,
     ) -> Self {
         Self {
@@ -126,10 +136,10 @@ impl Service {
             dialect: dialect::of(kind),
             switches,
             state: RwLock::default(),
-            clock,
-            counters,
-            entra,
-            faults,
+            clock: Arc::clone(&shared.clock),
+            counters: Arc::clone(&shared.counters),
+            entra: Arc::clone(&shared.entra),
+            faults: Arc::clone(&shared.faults),
             throttle: Throttle::default(),
             backup_key,
         }
@@ -329,6 +339,7 @@ impl Service {
             Operation::DeletedSecretGet => self.get_deleted_secret(request),
             Operation::DeletedSecretPurge => self.purge_secret(request),
             Operation::DeletedSecretRecover => self.recover_secret(request),
+            Operation::KeyRelease => self.release_key(request),
             Operation::Unsupported => Err(Refusal::NotImplemented(name.to_owned())),
         }
     }

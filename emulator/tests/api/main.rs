@@ -3,6 +3,7 @@
 mod auth;
 mod certificates;
 mod faults;
+mod identity;
 mod keys;
 mod lifecycle;
 mod operations;

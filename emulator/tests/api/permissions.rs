@@ -13,6 +13,7 @@ fn config(switches: Switches) -> Config {
         secrets: Some(Vec::new()),
         certificates: Some(Vec::new()),
         names: Some(vec!["mine".into()]),
+        ..ClientConfig::default()
     };
     Config { client: vec![signer], switches, ..Config::default() }
 }

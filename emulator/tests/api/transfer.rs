@@ -191,3 +191,96 @@ fn rotation_makes_a_version_that_expires_as_the_policy_says() {
         assert!(session.post("/keys/r/rotate", json!({})).status >= 400);
     }
 }
+
+#[test]
+fn a_key_is_released_to_whom_its_policy_trusts() {
+    let world = world();
+    for session in [world.vault(), world.hsm()] {
+        let policy = json!({"version": "1.0.0", "anyOf": [{
+            "authority": "https://maa.example/",
+            "allOf": [{"claim": "x-ms-debuggable", "equals": "false"}],
+        }]});
+        let created = session.create(
+            "out",
+            json!({
+                "kty": "EC-HSM", "attributes": {"exportable": true},
+                "release_policy": {"data": encode(policy.to_string().as_bytes())},
+            }),
+        );
+        let environment = Rsa::generate(2048).expect("RSA");
+        let number = |number: &openssl::bn::BigNumRef| encode(&number.to_vec());
+        let runtime = json!({"keys": [{
+            "kty": "RSA", "kid": "env", "key_ops": ["encrypt"],
+            "n": number(environment.n()), "e": number(environment.e()),
+        }]});
+        let attest = |claims: Value| {
+            let url = format!("{}/attest", world.ready().control);
+            let answer = world.http.post(url).json(&claims).send().expect("control");
+            crate::support::Answer::read(answer).ok()["token"].clone()
+        };
+        let good = json!({
+            "iss": "https://maa.example", "x-ms-debuggable": false, "x-ms-runtime": runtime,
+        });
+        let release = |target: Value| {
+            session.post("/keys/out/release", json!({"target": target, "nonce": "n"}))
+        };
+        let answer = release(attest(good.clone())).ok();
+        let jws = answer["value"].as_str().expect("JWS");
+        let payload = jws.split('.').nth(1).expect("payload");
+        let payload: Value = serde_json::from_slice(&decode(&json!(payload))).expect("JSON");
+        assert_eq!(payload["request"]["nonce"], "n");
+        let released = &payload["response"]["key"];
+        assert_eq!(released["key"]["kid"], created["kid"]);
+        let blob = decode(&released["key"]["key_hsm"]);
+        let blob: Value = serde_json::from_slice(&blob).expect("blob");
+        assert_eq!(
+            blob["header"],
+            json!({"kid": "env", "alg": "dir", "enc": "CKM_RSA_AES_KEY_WRAP"})
+        );
+        let ciphertext = decode(&blob["ciphertext"]);
+        let (wrapped, sealed) = ciphertext.split_at(256);
+        let mut aes = vec![0; 256];
+        let len =
+            environment.private_decrypt(wrapped, &mut aes, Padding::PKCS1_OAEP).expect("OAEP");
+        let mut ctx = CipherCtx::new().expect("ctx");
+        ctx.set_flags(CipherCtxFlags::FLAG_WRAP_ALLOW);
+        ctx.decrypt_init(Some(Cipher::aes_256_wrap_pad()), Some(&aes[..len]), None).expect("init");
+        let mut pkcs8 = Vec::new();
+        ctx.cipher_update_vec(sealed, &mut pkcs8).expect("unwrap");
+        ctx.cipher_final_vec(&mut pkcs8).expect("unwrap");
+        let key = PKey::private_key_from_pkcs8(&pkcs8).expect("PKCS#8").ec_key().expect("EC");
+        let signature = openssl::ecdsa::EcdsaSig::sign(&[1; 32], &key).expect("sign");
+        let mut bytes = signature.r().to_vec_padded(32).expect("r");
+        bytes.extend(signature.s().to_vec_padded(32).expect("s"));
+        let verify = json!({"alg": "ES256", "digest": encode(&[1; 32]), "value": encode(&bytes)});
+        assert_eq!(session.post("/keys/out/verify", verify).ok()["value"], true);
+
+        let with = |member: &str, value: Value| {
+            let mut claims = good.clone();
+            claims[member] = value;
+            attest(claims)
+        };
+        for target in [
+            with("iss", json!("https://other.example")),
+            with("x-ms-debuggable", json!(true)),
+            with("exp", json!(1)),
+            with("x-ms-runtime", json!({})),
+            json!("nonsense"),
+        ] {
+            release(target).refused(400, "BadParameter");
+        }
+        session.create("in", json!({"kty": "EC"}));
+        session
+            .post("/keys/in/release", json!({"target": attest(good.clone())}))
+            .refused(403, "Forbidden");
+        session
+            .post(
+                "/keys/bad/create",
+                json!({
+                    "kty": "EC-HSM", "attributes": {"exportable": true},
+                    "release_policy": {"data": encode(b"{}")},
+                }),
+            )
+            .refused(400, "BadParameter");
+    }
+}

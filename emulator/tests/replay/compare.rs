@@ -33,7 +33,7 @@ const OPAQUE: &[&str] =
     &["value", "n", "x", "y", "iv", "tag", "aad", "cer", "csr", "x5t", "data", "request_id"];
 
 /// Everything that differs, in words.
-pub fn differences(pair: &Pair, answer: &Answer) -> Vec<String> {
+pub(crate) fn differences(pair: &Pair, answer: &Answer) -> Vec<String> {
     let mut found = Vec::new();
     if answer.status != pair.status {
         found.push(format!("status {} instead of {}: {}", answer.status, pair.status, answer.text));

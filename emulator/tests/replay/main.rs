@@ -4,6 +4,8 @@
 //! the test says so and passes. Nothing of them is in the emulator: each request gets a service
 //! of its own, in which the state it needs is made first through the same API.
 
+#![allow(clippy::print_stdout, reason = "the comparison is what the output is for")]
+
 mod arrange;
 mod compare;
 #[path = "../support/mod.rs"]
@@ -18,20 +20,20 @@ use arrange::Arranged;
 use support::{Answer, World};
 
 /// One recorded request and its response.
-pub struct Pair {
+struct Pair {
     /// File and position.
-    pub origin: String,
+    origin: String,
     /// `vault` or `mhsm`.
-    pub hsm: bool,
-    pub method: String,
+    hsm: bool,
+    method: String,
     /// Path, percent-encoded, without host.
-    pub path: String,
-    pub query: String,
-    pub body: Value,
-    pub status: u16,
+    path: String,
+    query: String,
+    body: Value,
+    status: u16,
     /// Response headers; empty where they were not recorded.
-    pub headers: Vec<(String, String)>,
-    pub response: Value,
+    headers: Vec<(String, String)>,
+    response: Value,
 }
 
 #[test]

@@ -29,7 +29,8 @@ public final class Checks {
     /** Where nobody has to log in, a logout takes nothing away. */
     private static void logout(Report report, Token token) throws Exception {
         PrivateKey key = token.key("p256");
-        report.counted(token.service + ": signs after logout", token.service, "keys/sign", 1, () -> {
+        String service = token.service;
+        report.counted(service + ": signs after logout", service, "keys/sign", 1, () -> {
             ((AuthProvider) token.provider).logout();
             sign(token.provider, key);
         });

@@ -22,11 +22,14 @@ final class Ciphers {
                 byte[] plain = new byte[length];
                 Arrays.fill(plain, (byte) 7);
                 byte[][] made = new byte[2][];
-                report.local(what + length + " bytes encrypted", token.service, () -> {
-                    made[0] = crypt(Cipher.getInstance(PKCS1, "SunJCE"), Cipher.ENCRYPT_MODE, open, plain);
-                    made[1] = crypt(Cipher.getInstance(PKCS1, token.provider), Cipher.ENCRYPT_MODE, open, plain);
+                String bytes = what + length + " bytes ";
+                report.local(bytes + "encrypted", token.service, () -> {
+                    Cipher javas = Cipher.getInstance(PKCS1, "SunJCE");
+                    Cipher ours = Cipher.getInstance(PKCS1, token.provider);
+                    made[0] = crypt(javas, Cipher.ENCRYPT_MODE, open, plain);
+                    made[1] = crypt(ours, Cipher.ENCRYPT_MODE, open, plain);
                 });
-                report.counted(what + length + " bytes decrypted", token.service, "keys/decrypt", 2, () -> {
+                report.counted(bytes + "decrypted", token.service, "keys/decrypt", 2, () -> {
                     for (byte[] encrypted : made) {
                         Cipher cipher = Cipher.getInstance(PKCS1, token.provider);
                         byte[] back = crypt(cipher, Cipher.DECRYPT_MODE, key, encrypted);

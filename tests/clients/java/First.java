@@ -40,7 +40,8 @@ public final class First {
         TrustManagerFactory trust = TrustManagerFactory.getInstance("PKIX");
         trust.init(roots);
 
-        HttpsServer server = HttpsServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+        var address = new InetSocketAddress(InetAddress.getLoopbackAddress(), 0);
+        HttpsServer server = HttpsServer.create(address, 0);
         server.setHttpsConfigurator(new HttpsConfigurator(serving));
         server.createContext("/", exchange -> {
             exchange.sendResponseHeaders(200, PAGE.length);
@@ -67,7 +68,8 @@ public final class First {
             context.init(null, trust.getTrustManagers(), null);
             report.counted("HttpClient", service, "keys/sign", 1, () -> {
                 HttpClient client = HttpClient.newBuilder().sslContext(context).build();
-                var answer = client.send(HttpRequest.newBuilder(page).build(), BodyHandlers.ofByteArray());
+                HttpRequest request = HttpRequest.newBuilder(page).build();
+                var answer = client.send(request, BodyHandlers.ofByteArray());
                 Report.that(Arrays.equals(answer.body(), PAGE), "another page");
             });
         } finally {

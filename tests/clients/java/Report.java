@@ -25,7 +25,8 @@ final class Report {
                 reason.append(reason.isEmpty() ? "" : " <- ").append(cause);
             }
             StackTraceElement[] stack = fault.getStackTrace();
-            System.out.println("FAIL " + name + " " + reason + (stack.length > 0 ? " at " + stack[0] : ""));
+            String place = stack.length > 0 ? " at " + stack[0] : "";
+            System.out.println("FAIL " + name + " " + reason + place);
         }
     }
 

@@ -48,11 +48,13 @@ final class Signatures {
                 round(alias, algorithm, null, key, open, "SunRsaSign", message);
             }
             for (String hash : List.of("SHA-256", "SHA-384", "SHA-512")) {
-                PSSParameterSpec parameters = pss(hash, MessageDigest.getInstance(hash).getDigestLength());
+                int salt = MessageDigest.getInstance(hash).getDigestLength();
+                PSSParameterSpec parameters = pss(hash, salt);
                 round(alias, "RSASSA-PSS", parameters, key, open, "SunRsaSign", message);
             }
             round(alias, "NONEwithRSA", null, key, open, "SunJCE", "up to 245 bytes".getBytes());
-            report.local(name(alias, "RSASSA-PSS with another salt is refused"), token.service, () ->
+            String another = name(alias, "RSASSA-PSS with another salt is refused");
+            report.local(another, token.service, () ->
                 Report.refused(Exception.class, () -> {
                     Signature signature = Signature.getInstance("RSASSA-PSS", token.provider);
                     signature.setParameter(pss("SHA-256", 20));
@@ -98,10 +100,6 @@ final class Signatures {
         byte[] damaged = made[0].clone();
         damaged[damaged.length - 1] ^= 1;
         for (boolean ours : new boolean[] {false, true}) {
-            if (ours && algorithm.equals("NONEwithRSA")) {
-                // SunPKCS11 verifies these with C_VerifyRecover only.
-                continue;
-            }
             String by = ours ? token.provider.getName() : javas;
             report.local(what + " verified by " + by, token.service, () -> {
                 Signature signature = ours

@@ -1,11 +1,12 @@
 import java.io.InputStream;
+import java.net.Socket;
 import java.security.KeyStore;
 import java.security.Principal;
 import java.security.PrivateKey;
 import java.security.cert.X509Certificate;
-import java.net.Socket;
 import java.util.Arrays;
 import javax.net.ssl.KeyManager;
+import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
 import javax.net.ssl.SSLParameters;
@@ -22,19 +23,17 @@ final class Tls {
     static void check(Report report, Token token) throws Exception {
         for (String alias : Token.KEYS) {
             SSLContext server = SSLContext.getInstance("TLS");
-            server.init(new KeyManager[] {new Only(alias, token.key(alias), token.chain(alias))}, null, null);
+            KeyManager manager = new Only(alias, token.key(alias), token.chain(alias));
+            server.init(new KeyManager[] {manager}, null, null);
             for (String protocol : new String[] {"TLSv1.2", "TLSv1.3"}) {
-                report.counted(token.service + ": " + protocol + " server with " + alias, token.service,
-                    "keys/sign", 2, () -> {
-                        for (int connection = 0; connection < 2; connection++) {
-                            serve(server, protocol, token.chain(alias));
-                        }
-                    });
+                String what = token.service + ": " + protocol + " server with " + alias;
+                report.counted(what + ", once resumed", token.service, "keys/sign", 1,
+                    () -> serve(server, protocol, token.chain(alias), 2));
             }
         }
         report.counted(token.service + ": TLS server with all keys of the KeyStore", token.service,
             "keys/sign", 1, () -> {
-                var managers = javax.net.ssl.KeyManagerFactory.getInstance("SunX509");
+                var managers = KeyManagerFactory.getInstance("SunX509");
                 managers.init(token.store, null);
                 SSLContext server = SSLContext.getInstance("TLS");
                 server.init(managers.getKeyManagers(), null, null);
@@ -43,15 +42,63 @@ final class Tls {
                     X509Certificate[] chain = token.chain(Token.KEYS.get(i));
                     roots[i] = chain[chain.length - 1];
                 }
-                serve(server, "TLSv1.3", roots);
+                serve(server, "TLSv1.3", roots, 1);
             });
     }
 
-    /** One connection: handshake, a page larger than many records, its bytes compared. */
-    static void serve(SSLContext serverContext, String protocol, X509Certificate[] chain) throws Exception {
+    /** Connections of one client: handshake, a page of many records, its bytes compared. */
+    private static void serve(
+        SSLContext serverContext, String protocol, X509Certificate[] chain, int connections)
+        throws Exception {
+        SSLContext clientContext = clientThatTrusts(chain);
+        var sockets = serverContext.getServerSocketFactory();
+        try (var listening = (SSLServerSocket) sockets.createServerSocket(0)) {
+            listening.setEnabledProtocols(new String[] {protocol});
+            Exception[] fault = new Exception[1];
+            Thread serving = new Thread(() -> {
+                for (int connection = 0; connection < connections; connection++) {
+                    try (var socket = (SSLSocket) listening.accept()) {
+                        socket.getInputStream().read();
+                        socket.getOutputStream().write(PAGE);
+                    } catch (Exception e) {
+                        fault[0] = e;
+                        return;
+                    }
+                }
+            });
+            serving.start();
+            try {
+                for (int connection = 0; connection < connections; connection++) {
+                    fetch(clientContext, protocol, listening.getLocalPort());
+                }
+            } catch (Exception e) {
+                throw fault[0] == null ? e : new Exception("server: " + fault[0], e);
+            } finally {
+                listening.close();
+                serving.join();
+            }
+        }
+    }
+
+    private static void fetch(SSLContext context, String protocol, int port) throws Exception {
+        var sockets = context.getSocketFactory();
+        try (var socket = (SSLSocket) sockets.createSocket("localhost", port)) {
+            SSLParameters parameters = socket.getSSLParameters();
+            parameters.setEndpointIdentificationAlgorithm("HTTPS");
+            socket.setSSLParameters(parameters);
+            socket.setSoTimeout(60_000);
+            socket.getOutputStream().write(1);
+            SSLSession session = socket.getSession();
+            Report.that(session.getProtocol().equals(protocol), session.getProtocol());
+            InputStream page = socket.getInputStream();
+            Report.that(Arrays.equals(page.readNBytes(PAGE.length), PAGE), "another page");
+        }
+    }
+
+    /** Trusts the root of a chain, or each self-signed certificate of a list. */
+    private static SSLContext clientThatTrusts(X509Certificate[] chain) throws Exception {
         KeyStore roots = KeyStore.getInstance("PKCS12");
         roots.load(null, null);
-        roots.setCertificateEntry("root", chain[chain.length - 1]);
         for (int i = 0; i < chain.length; i++) {
             if (chain[i].getSubjectX500Principal().equals(chain[i].getIssuerX500Principal())) {
                 roots.setCertificateEntry("root" + i, chain[i]);
@@ -59,42 +106,9 @@ final class Tls {
         }
         TrustManagerFactory trust = TrustManagerFactory.getInstance("PKIX");
         trust.init(roots);
-        SSLContext clientContext = SSLContext.getInstance("TLS");
-        clientContext.init(null, trust.getTrustManagers(), null);
-        try (var listening = (SSLServerSocket) serverContext.getServerSocketFactory().createServerSocket(0)) {
-            listening.setEnabledProtocols(new String[] {protocol});
-            Throwable[] fault = new Throwable[1];
-            Thread serving = new Thread(() -> {
-                try (var socket = (SSLSocket) listening.accept()) {
-                    socket.getInputStream().read();
-                    socket.getOutputStream().write(PAGE);
-                } catch (Exception e) {
-                    fault[0] = e;
-                }
-            });
-            serving.start();
-            try (var socket = (SSLSocket) clientContext.getSocketFactory()
-                    .createSocket("localhost", listening.getLocalPort())) {
-                SSLParameters parameters = socket.getSSLParameters();
-                parameters.setEndpointIdentificationAlgorithm("HTTPS");
-                socket.setSSLParameters(parameters);
-                socket.setSoTimeout(60_000);
-                socket.getOutputStream().write(1);
-                SSLSession session = socket.getSession();
-                Report.that(session.getProtocol().equals(protocol), session.getProtocol());
-                InputStream page = socket.getInputStream();
-                Report.that(Arrays.equals(page.readNBytes(PAGE.length), PAGE), "another page");
-            } catch (Exception e) {
-                if (fault[0] != null) {
-                    e.addSuppressed(fault[0]);
-                    throw new Exception("server: " + fault[0], e);
-                }
-                throw e;
-            } finally {
-                listening.close();
-                serving.join();
-            }
-        }
+        SSLContext context = SSLContext.getInstance("TLS");
+        context.init(null, trust.getTrustManagers(), null);
+        return context;
     }
 
     /** The key manager of a server with one key. */

@@ -1,4 +1,4 @@
-# examples/java/Sign.java as a reader runs it, with a key of each kind; openssl checks what it wrote.
+# examples/java/Sign.java as a reader runs it, with a key of each kind; openssl checks its output.
 . "$AKV_CLIENTS/java/java.sh"
 
 configure_with_certificates

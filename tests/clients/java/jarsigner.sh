@@ -14,7 +14,8 @@ jar --create --file a.jar hello.txt
 # sign ALIAS ALGORITHM FILE
 sign() {
     jarsigner -keystore NONE -storetype PKCS11 -storepass none -addprovider SunPKCS11 \
-        -providerArg p11.cfg -sigalg "$2" -sigfile "$3" a.jar "$1" >jarsigner.log 2>&1 || fail "$(cat jarsigner.log)"
+        -providerArg p11.cfg -sigalg "$2" -sigfile "$3" a.jar "$1" >jarsigner.log 2>&1 ||
+        fail "$(cat jarsigner.log)"
 }
 
 signers=0
@@ -28,8 +29,8 @@ for key in $KEYS; do
 
         rm -rf META-INF
         jar --extract --file a.jar META-INF
-        openssl cms -verify -inform DER -in "META-INF/$file".[ER][CS]* -content "META-INF/$file.SF" \
-            -noverify -binary -out content 2>cms.log || fail "$(cat cms.log)"
+        openssl cms -verify -inform DER -in "META-INF/$file".[ER][CS]* -noverify -binary \
+            -content "META-INF/$file.SF" -out content 2>cms.log || fail "$(cat cms.log)"
     done
 done
 

@@ -69,8 +69,8 @@ entry 'Web server; 1%' 2
 say "-genkeypair without -providerName: Java makes the key, and the service imports it"
 soft() {
     keytool -keystore NONE -storetype PKCS11 -storepass none -addprovider SunPKCS11 \
-        -providerArg p11.cfg -genkeypair -alias imported -dname CN=imported "$@" >keytool.log 2>&1 ||
-        { cat keytool.log; return 1; }
+        -providerArg p11.cfg -genkeypair -alias imported -dname CN=imported "$@" \
+        >keytool.log 2>&1 || { cat keytool.log; return 1; }
 }
 expect_counted "$SERVICE" keys/import 1 soft "$@"
 entry imported 1

@@ -14,13 +14,20 @@ sed -e "s|^user .*|${user:+user $user;}|" -e 's|^worker_processes .*|worker_proc
 sed -i "s|^http {|&\n    access_log off;\n    client_body_temp_path $PWD/body;|" nginx.template
 daemon=on
 draw_port
+
+say "starting asks for one key, and workers for nothing before their first handshake"
+gets=$(counter vault:kv1 keys/get)
+requests=$(counter vault:kv1 requests)
 start
+[ "$(counter vault:kv1 keys/get)" -eq $((gets + 1)) ] || fail "the key was not asked for once"
+[ "$(counter vault:kv1 requests)" -eq $((requests + 1)) ] || fail "more than that was asked"
+[ "$(counter managed-hsm:hsm1 requests)" -eq 0 ] || fail "a token that is not used was asked"
 ln -sf log/error.log error.log
 
 say "one signature for six connections of one client"
 reconnect() {
     timeout 30 openssl s_client -connect "127.0.0.1:$port" -tls1_2 -reconnect -CAfile www.pem \
-        -verify_return_error </dev/null >reconnect.log 2>&1
+        -verify_return_error </dev/null >reconnect.log 2>&1 || fail "$(cat reconnect.log)"
 }
 expect_counted vault:kv1 keys/sign 1 reconnect
 [ "$(grep -c '^Reused, TLSv1.2' reconnect.log)" -eq 5 ] || fail "$(cat reconnect.log)"

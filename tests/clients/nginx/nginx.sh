@@ -9,6 +9,7 @@
 PATH=$PATH:/usr/sbin:/sbin
 tokens="kv1 hsm1"
 keys="rsa2048 rsa4096 p256 p384"
+worker_count=2
 examples=$AKV_ROOT/examples/nginx
 
 # Module and OpenSSL configuration as an operator would have them, from what the emulator's `exec`
@@ -54,7 +55,7 @@ distinguished_name = dn
 x509_extensions = leaf
 [dn]
 [leaf]
-basicConstraints = critical, CA:FALSE
+basicConstraints = ${constraints:-CA:FALSE}
 subjectAltName = DNS:$1-$2
 END
     with_engine openssl req -x509 -config req.cnf -engine pkcs11 -keyform engine -sha256 \
@@ -72,7 +73,7 @@ each() {
     done
 }
 
-# configure DAEMON [LINE…]: nginx.conf with two workers, a server for each certificate there is,
+# configure DAEMON [LINE…]: nginx.conf with $worker_count workers, a server for each certificate there is,
 # and no session resumption: each handshake needs a signature. LINEs go to the top. There is no
 # `env` line: workers have an empty environment.
 configure() {
@@ -82,7 +83,7 @@ configure() {
         cat <<END
 daemon $daemon;
 ${user:+user $user;}
-worker_processes 2;
+worker_processes $worker_count;
 error_log $PWD/error.log notice;
 pid $PWD/nginx.pid;
 ssl_engine pkcs11;
@@ -146,7 +147,7 @@ start() {
         fi
         started=0
         while [ "$started" -lt 200 ]; do
-            if master=$(cat nginx.pid 2>/dev/null) && [ "$(workers | wc -l)" -eq 2 ]; then
+            if master=$(cat nginx.pid 2>/dev/null) && [ "$(workers | wc -l)" -eq "$worker_count" ]; then
                 say "nginx (daemon $daemon) on port $port, master $master," \
                     "workers $(workers | xargs)"
                 return
@@ -192,9 +193,9 @@ gone() {
     done
 }
 
-# two_other_workers PID…: two workers accept, none of them with these ids.
-two_other_workers() {
-    [ "$(workers | wc -l)" -eq 2 ] || return 1
+# other_workers PID…: all workers accept, none of them with these ids.
+other_workers() {
+    [ "$(workers | wc -l)" -eq "$worker_count" ] || return 1
     for other in $(workers); do
         case " $* " in *" $other "*) return 1 ;; esac
     done
@@ -205,7 +206,7 @@ reload() {
     reload_before=$(workers | xargs)
     kill -HUP "$master"
     # shellcheck disable=SC2086 # a list of numbers
-    wait_for 30 two_other_workers $reload_before
+    wait_for 30 other_workers $reload_before
 }
 
 # quit: gracefully; nothing of nginx may be left.

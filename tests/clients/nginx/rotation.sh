@@ -39,7 +39,15 @@ rotate() {
 # A certificate for each key, which the configuration names; then short-lived knowledge, so that
 # the module looks at the service again and again while this runs.
 prepare 'cache_ttl = "1s"'
-each certify
+# certify_as TOKEN KEY: one kind as a CA makes it, one as `openssl req -x509` does by default.
+certify_as() {
+    case $1 in
+    kv1) constraints=CA:FALSE ;;
+    *) constraints=CA:TRUE ;;
+    esac
+    certify "$@"
+}
+each certify_as
 each_certificate() { printf '"../%s-%s.pem", ' "$1" "$2"; }
 certificates=$(each_certificate kv1 rsa2048; each_certificate kv1 p256
     each_certificate hsm1 rsa2048; each_certificate hsm1 p256)
