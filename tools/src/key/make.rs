@@ -95,7 +95,7 @@ pub fn make(
     request: impl Fn(&Vault, &str, Tags) -> error::Result<KeyBundle>,
 ) -> Result<KeyBundle, Failure> {
     let answered = RefCell::new(None);
-    let making = Making::new(slot, Some(label), properties.id.as_deref())?;
+    let making = Making::new(slot, Some(label), properties.id.as_ref().map(|id| id.0.as_slice()))?;
     let (name, tags) = (making.name().to_owned(), making.tags()?);
     if tags.len() > MAX_TAGS {
         return Err(Failure::usage(format!(
