@@ -2,6 +2,15 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use akv_pkcs11::crypto::symmetric::{self, KeyWrap};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use openssl::{
+    bn::BigNumRef,
+    pkey::PKey,
+    rsa::{Padding, Rsa},
+};
+use serde_json::{Value, json};
+
 use crate::support::World;
 
 const POLICY: &str = r#"{"version":"1.0.0","anyOf":[{"authority":"https://attest.example/",
@@ -106,10 +115,36 @@ fn an_exportable_key_is_released_to_an_attested_environment() {
 
     // An unsigned token, which the service refuses whatever its policy.
     world.write("token", "e30.e30.e30\n");
-    let ran = world.on("hsm1", "key release out --target token --nonce n --output released");
+    let release = "key release out --target token --nonce fresh --output released";
+    assert!(world.on("hsm1", release).refused(1).starts_with("release key out: "));
     assert_eq!(world.counter("managed-hsm:hsm1", "keys/release"), 1);
-    assert!(ran.refused(1).starts_with("release key out: "));
     assert!(!world.path("released").exists(), "nothing is written for a refusal");
+
+    // What an environment that the policy trusts gets is the key.
+    let environment = Rsa::generate(2048).unwrap();
+    let number = |number: &BigNumRef| BASE64_URL_SAFE_NO_PAD.encode(number.to_vec());
+    let token = world.attestation(&json!({
+        "iss": "https://attest.example", "x": true,
+        "x-ms-runtime": {"keys": [{
+            "kty": "RSA", "kid": "env", "key_ops": ["encrypt"],
+            "n": number(environment.n()), "e": number(environment.e()),
+        }]},
+    }));
+    world.write("token", token);
+    world.on("hsm1", release).ok();
+    let jws = fs::read_to_string(world.path("released")).unwrap();
+    let payload = decoded(&jws.trim_end().split('.').nth(1).unwrap().into());
+    assert_eq!(payload["request"]["nonce"], "fresh");
+    let blob = decoded(&payload["response"]["key"]["key"]["key_hsm"]);
+    let ciphertext = bytes(&blob["ciphertext"]);
+    let (wrapped, sealed) = ciphertext.split_at(256);
+    let mut aes = vec![0; 256];
+    let length = environment.private_decrypt(wrapped, &mut aes, Padding::PKCS1_OAEP).unwrap();
+    let pkcs8 = symmetric::unwrap(KeyWrap::Rfc5649, &aes[..length], sealed).unwrap();
+    let key = PKey::private_key_from_pkcs8(&pkcs8).unwrap();
+    let there = world.on("hsm1", "key show out --pem").ok();
+    assert!(PKey::public_key_from_pem(there.as_bytes()).unwrap().public_eq(&key));
+    assert!(world.on("hsm1", release).refused(1).contains("released exists"));
 
     world.write("policy.json", "{");
     let sentence = world.on("hsm1", "key generate k --release-policy policy.json").refused(1);
@@ -148,4 +183,12 @@ fn a_deleted_key_is_recovered_or_destroyed() {
         let sentence = world.on(token, "key recover ec").refused(1);
         assert!(sentence.starts_with("recover key ec: "), "{sentence}");
     }
+}
+
+fn bytes(text: &Value) -> Vec<u8> {
+    BASE64_URL_SAFE_NO_PAD.decode(text.as_str().expect("text")).expect("base64url")
+}
+
+fn decoded(text: &Value) -> Value {
+    serde_json::from_slice(&bytes(text)).expect("JSON")
 }

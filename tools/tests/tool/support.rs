@@ -160,17 +160,25 @@ impl World {
     /// How often the service did something, for example `keys/sign`.
     pub fn counter(&self, service: &str, operation: &str) -> u64 {
         let counters: Value =
-            serde_json::from_str(&self.control("GET", "/counters")).expect("JSON");
+            serde_json::from_str(&self.control("GET", "/counters", "")).expect("JSON");
         counters[service][operation].as_u64().unwrap_or(0)
     }
 
-    fn control(&self, method: &str, path: &str) -> String {
+    /// An attestation that key release believes.
+    pub fn attestation(&self, claims: &Value) -> String {
+        let answer = self.control("POST", "/attest", &claims.to_string());
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        answer["token"].as_str().expect("a token").to_owned()
+    }
+
+    fn control(&self, method: &str, path: &str, body: &str) -> String {
         let url = self.ready["control"].as_str().expect("control");
         let host = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(host).expect("the control endpoint");
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\
-             Connection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(request.as_bytes()).expect("send");
         let mut answer = String::new();
@@ -182,7 +190,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // Its own end removes its temporary folder; a kill would leave that behind.
-        self.control("POST", "/shutdown");
+        self.control("POST", "/shutdown", "");
         let _ = self.emulator.wait();
     }
 }
