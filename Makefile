@@ -4,6 +4,7 @@
 SHELL := /bin/sh
 export PATH := $(PATH):$(HOME)/.cargo/bin
 LIBDIR = /usr/lib/$(shell gcc -print-multiarch)/pkcs11
+BINDIR = /usr/local/bin
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -29,11 +30,12 @@ docs: ## rewrite the parts of docs/ that come from tables
 emulator: deps ## serve a vault and a Managed HSM until Ctrl-C
 	cargo run --quiet --package akv-emulator -- run --vault contoso --hsm contoso-hsm --seed demo
 
-release: ## target/release/libakv_pkcs11.so
-	cargo build --release
+release: ## the module and the tool, in target/release
+	cargo build --release --package akv-pkcs11 --package akv-pkcs11-tools
 
-install: ## that one, where the examples look for it (DESTDIR, LIBDIR); as root
+install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, BINDIR); as root
 	install -D -m 644 target/release/libakv_pkcs11.so $(DESTDIR)$(LIBDIR)/libakv_pkcs11.so
+	install -D -m 755 target/release/akv-pkcs11 $(DESTDIR)$(BINDIR)/akv-pkcs11
 
 deps: ## install what is missing for all this
 	@scripts/install-deps

@@ -236,6 +236,22 @@ impl Store {
         handles
     }
 
+    /// Gives handles to objects that no search finds: other versions than their names show. One
+    /// that is known keeps its handle, and stays as it is.
+    pub fn put_aside(&self, objects: Vec<Object>) -> Vec<CK_OBJECT_HANDLE> {
+        let mut inner = self.lock();
+        let place = |object: Object| {
+            let unique = object.attributes.bytes(CKA_UNIQUE_ID).unwrap_or_default();
+            if let Some(handle) = inner.by_unique.get(unique) {
+                return *handle;
+            }
+            let handle = inner.show(object);
+            inner.hide(handle);
+            handle
+        };
+        objects.into_iter().map(place).collect()
+    }
+
     /// Remembers that a name does not exist.
     pub fn put_missing(&self, name: &str) {
         let mut inner = self.lock();

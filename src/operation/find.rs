@@ -15,6 +15,7 @@ use crate::{
     config::{KeyName, Service, Versions, name_is_legal},
     error::{Error, Result},
     object::{
+        Object,
         certificate::Certificate,
         naming::{name_of_label, versioned},
         project::{self, Standing},
@@ -51,7 +52,10 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         Plan::All => learn_all(slot),
     }
     .and_then(|()| if wants_certificates(wanted) { learn_certificates(slot) } else { Ok(()) });
-    let found = slot.store.find(wanted, |object| slot.shows(object));
+    let mut found = slot.store.find(wanted, |object| slot.shows(object));
+    if found.is_empty() && asked.is_ok() {
+        found = find_older(slot, wanted);
+    }
     match slot.note(asked) {
         Err(error) if found.is_empty() && !slot.store.has_keys() => return Err(error),
         Err(error) => {
@@ -60,6 +64,43 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         Ok(()) => {}
     }
     Ok(Found(found.into()))
+}
+
+/// An older version of a key, asked for by label and CKA_ID together: that is how a program which
+/// remembers a key looks it up again in a forked worker, perhaps after the key was rotated. Such a
+/// version is in no other search, so that a label alone still means one key.
+fn find_older(slot: &Slot, wanted: &Wanted) -> Vec<CK_OBJECT_HANDLE> {
+    let value = |kind| wanted.iter().find(|(k, _)| *k == kind).map(|(_, v)| v.as_slice());
+    let (Some(id), Some(label)) = (value(CKA_ID), value(CKA_LABEL)) else { return Vec::new() };
+    let name = name_of_label(&String::from_utf8_lossy(label));
+    let mark = format!("version:{name}:{}", crate::hex::encode(id));
+    let Some(current) = slot.store.last_found(&name) else { return Vec::new() };
+    let is_pinned = pinned_version(slot, &name).is_some() && current.pinned.is_none();
+    if is_pinned || slot.store.knowledge(&mark, slot.ttl()) == Knowledge::Missing {
+        return Vec::new();
+    }
+    let older = other_versions(slot, &name, &current.versions, slot.vault.find_deadline());
+    let objects = older.and_then(|older| {
+        let is_it = |bundle: &&KeyBundle| project::key_id(&bundle.key).is_some_and(|k| k == id);
+        match older.iter().find(is_it) {
+            Some(bundle) => project::objects(bundle, &slot.token, Standing::Meant),
+            None => Ok(Vec::new()),
+        }
+    });
+    let matching = |object: &Object| slot.shows(object) && object.attributes.match_all(wanted);
+    match objects {
+        Ok(mut objects) => {
+            objects.retain(matching);
+            if objects.is_empty() {
+                slot.store.put_missing(&mark);
+            }
+            slot.store.put_aside(objects)
+        }
+        Err(error) => {
+            log::info!("whether an older version of key '{name}' is meant cannot be told: {error}");
+            Vec::new()
+        }
+    }
 }
 
 /// Makes sure that what is known of a name is fresh.

@@ -486,7 +486,7 @@ fn digests_are_openssls() {
     let emulator = Emulator::start("");
     let module = Module::start(&emulator.token(VAULT, ""));
     let session = module.open(0);
-    let data: Vec<u8> = (0..5000u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..5000u32).map(|i| ((i * 31) >> 3) as u8).collect();
     for kind in module.mechanisms(0) {
         if module.mechanism_info(0, kind).unwrap().flags & CKF_DIGEST == 0 {
             continue;

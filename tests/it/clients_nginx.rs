@@ -31,6 +31,11 @@ fn after_a_rotation_the_certificates_key_goes_on_signing() {
 }
 
 #[test]
+fn a_rotation_nobody_announced_breaks_no_worker() {
+    nginx("surprise.sh").run();
+}
+
+#[test]
 fn an_outage_is_told_and_survived() {
     nginx("outage.sh").needs("perl", "perl-base").run();
 }

@@ -112,7 +112,7 @@ fn templates_match_exactly_or_not_at_all() {
         (CKA_KEY_TYPE, vec![]),
         (CKA_START_DATE, b"2026".to_vec()),
     ] {
-        let refused = session.find_init(&[bad.clone()]);
+        let refused = session.find_init(std::slice::from_ref(&bad));
         assert_eq!(refused, Err(CKR_ATTRIBUTE_VALUE_INVALID), "{bad:?}");
         assert_eq!(session.find_next(1), Err(CKR_OPERATION_NOT_INITIALIZED));
     }

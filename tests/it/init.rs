@@ -124,7 +124,7 @@ fn reserved_is_ours_or_bad_and_never_a_crash() {
         ("somebody else's", text("configdir='sql:/db'\0"), CKR_ARGUMENTS_BAD),
         ("the empty string", text("\0"), CKR_ARGUMENTS_BAD),
         ("almost ours", text("akv-pkcs11\0"), CKR_ARGUMENTS_BAD),
-        ("not UTF-8", b"akv-pkcs11:\xff\xfe\0".as_ptr().cast_mut().cast(), CKR_ARGUMENTS_BAD),
+        ("not UTF-8", c"akv-pkcs11:\xff\xfe".as_ptr().cast_mut().cast(), CKR_ARGUMENTS_BAD),
         ("no file", text("akv-pkcs11:/nonexistent\0"), CKR_ARGUMENTS_BAD),
         ("nothing behind the colon", text("akv-pkcs11:\0"), CKR_ARGUMENTS_BAD),
         ("no TOML", text("akv-pkcs11:token = [\n\0"), CKR_ARGUMENTS_BAD),

@@ -149,3 +149,65 @@ fn calls_under_way_outlive_finalize() {
     }
     module.open(0).object(CKO_PRIVATE_KEY, "rsa");
 }
+
+/// What no client should do, and some do: one session in several threads.
+#[test]
+fn threads_in_one_session_get_answers() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, "ec");
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    let signed = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..40 {
+                    match session.sign(&ecdsa, key, &[1; 32]) {
+                        Ok(signature) => {
+                            assert_eq!(signature.len(), 64);
+                            signed.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(rv) => assert!(
+                            [CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED].contains(&rv),
+                            "{rv:#x}"
+                        ),
+                    }
+                    session.find_init(&[]).ok();
+                    session.find_next(3).ok();
+                    session.find_final().ok();
+                }
+            });
+        }
+    });
+    let signed = signed.into_inner() as u64;
+    assert!(signed > 0);
+    assert_eq!(emulator.counts(VAULT)["keys/sign"], signed, "each success is one request");
+}
+
+/// A session that is closed under a call lets the call end.
+#[test]
+fn a_session_may_be_closed_under_a_call() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let key = module.open(0).object(CKO_PRIVATE_KEY, "rsa");
+    let mechanism = Mechanism::plain(CKM_SHA256_RSA_PKCS);
+    for round in 0..20 {
+        let session = module.open(0);
+        let (mechanism, start) = (&mechanism, &Barrier::new(2));
+        thread::scope(|scope| {
+            let signer = scope.spawn(move || {
+                start.wait();
+                session.sign(mechanism, key, b"data")
+            });
+            start.wait();
+            thread::sleep(Duration::from_micros(300 * round));
+            session.close().unwrap();
+            match signer.join().unwrap() {
+                Ok(signature) => assert_eq!(signature.len(), 256),
+                Err(rv) => assert_eq!(rv, CKR_SESSION_HANDLE_INVALID),
+            }
+        });
+        assert_eq!(session.info().map(drop), Err(CKR_SESSION_HANDLE_INVALID));
+    }
+}

@@ -253,3 +253,45 @@ fn changes_at_the_service_show_after_the_time_to_live() {
     let template = [bytes(CKA_LABEL, "ec")];
     assert_eq!(session.find(&template).unwrap(), NOTHING);
 }
+
+/// A token that the service takes no longer is replaced, once, and the call does not notice.
+#[test]
+fn a_token_that_ended_is_replaced_in_passing() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, "ec");
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    session.sign(&ecdsa, key, &[1; 32]).unwrap();
+    emulator.reset();
+    emulator.advance(7200);
+    session.sign(&ecdsa, key, &[1; 32]).unwrap();
+    let counts = emulator.counts(VAULT);
+    assert_eq!(counts.get("401"), Some(&1), "{counts:?}");
+    assert_eq!(emulator.counts("entra"), counted(&[("token", 1)]));
+    emulator.reset();
+    session.sign(&ecdsa, key, &[1; 32]).unwrap();
+    assert_eq!(emulator.counts(VAULT), counted(&[("keys/sign", 1)]));
+}
+
+/// Who comes at once asks at once for the same things: each is asked for by one of them.
+#[test]
+fn parallel_first_calls_share_a_token() {
+    const CALLERS: usize = 16;
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let start = std::sync::Barrier::new(CALLERS);
+    std::thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let session = module.open(0);
+                start.wait();
+                let key = session.object(CKO_PRIVATE_KEY, "ec");
+                session.sign(&Mechanism::plain(CKM_ECDSA), key, &[1; 32]).unwrap();
+            });
+        }
+    });
+    let wanted = [("keys/get", 1), ("keys/sign", CALLERS as u64)];
+    assert_eq!(emulator.counts(VAULT), counted(&wanted));
+    assert_eq!(emulator.counts("entra"), counted(&[("token", 1)]));
+}

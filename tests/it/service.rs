@@ -138,6 +138,11 @@ impl Emulator {
         self.control("POST", "/counters/reset");
     }
 
+    /// Lets the service's time go on: its tokens end, the module's clock does not.
+    pub fn advance(&self, seconds: u64) {
+        self.control("POST", &format!("/clock/advance?seconds={seconds}"));
+    }
+
     fn control(&self, method: &str, path: &str) -> String {
         let url = self.ready["control"].as_str().expect("text");
         let address = url.strip_prefix("http://").expect("plain HTTP");

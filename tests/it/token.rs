@@ -29,6 +29,7 @@ pub const NOTHING: [CK_OBJECT_HANDLE; 0] = [];
 
 /// Calls one function of the module's 3.2 list.
 #[macro_export]
+#[allow(clippy::macro_metavars_in_unsafe)] // the arguments are what a C caller may pass: anything
 macro_rules! call {
     ($module:expr, $function:ident($($argument:expr),* $(,)?)) => {{
         let function = $module.functions().$function.expect(stringify!($function));
@@ -702,6 +703,61 @@ impl Session<'_> {
             ))
         })?;
         Ok(copy)
+    }
+
+    /// C_WrapKey, its length asked for first.
+    pub fn wrap(
+        &self,
+        mechanism: &Mechanism,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<Vec<u8>> {
+        mechanism.with(|mechanism| {
+            let call = |start: *mut u8, length: &mut CK_ULONG| {
+                check(call!(
+                    self.module,
+                    C_WrapKey(self.handle, mechanism, wrapping, key, start, length)
+                ))
+            };
+            let mut length = 0;
+            call(ptr::null_mut(), &mut length)?;
+            let mut wrapped = vec![0; length as usize];
+            let mut short = length - 1;
+            assert_eq!(call(wrapped.as_mut_ptr(), &mut short), Err(CKR_BUFFER_TOO_SMALL));
+            call(wrapped.as_mut_ptr(), &mut length)?;
+            wrapped.truncate(length as usize);
+            Ok(wrapped)
+        })
+    }
+
+    /// C_UnwrapKey.
+    pub fn unwrap(
+        &self,
+        mechanism: &Mechanism,
+        unwrapping: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let mut key = 0;
+        mechanism.with(|mechanism| {
+            with_template(template, |start, count| {
+                let bytes = (wrapped.as_ptr().cast_mut(), wrapped.len() as CK_ULONG);
+                check(call!(
+                    self.module,
+                    C_UnwrapKey(
+                        self.handle,
+                        mechanism,
+                        unwrapping,
+                        bytes.0,
+                        bytes.1,
+                        start,
+                        count,
+                        &raw mut key
+                    )
+                ))
+            })
+        })?;
+        Ok(key)
     }
 
     /// C_DestroyObject.

@@ -261,14 +261,13 @@ pub struct KindArgs {
 
 #[derive(Args)]
 pub struct PropertyArgs {
-    /// What it may be used for, separated by commas: sign, verify, encrypt, decrypt, wrapKey,
-    /// unwrapKey, import, export; otherwise the service decides.
+    /// What it may be used for, separated by commas; otherwise the service decides.
     #[arg(long, value_name = "OPERATIONS", value_delimiter = ',', value_parser = OPERATIONS)]
     pub ops: Vec<String>,
     /// Keep it in the HSM (a vault must be Premium); otherwise `hsm_protection` decides.
     #[arg(long, conflicts_with = "software")]
     pub hsm: bool,
-    /// Do not keep it in the HSM.
+    /// Keep it in software, whatever `hsm_protection` says.
     #[arg(long)]
     pub software: bool,
     /// Not usable before this day (YYYY-MM-DD) or time (RFC 3339).
@@ -285,7 +284,7 @@ pub struct PropertyArgs {
     pub tag: Vec<(String, String)>,
     /// CKA_ID, in hex; otherwise the key identifier of its public key.
     #[arg(long, value_name = "HEX", value_parser = id)]
-    pub id: Option<Vec<u8>>,
+    pub id: Option<Id>,
     /// It can be released under this policy (JSON); with it the key is exportable.
     #[arg(long, value_name = "FILE")]
     pub release_policy: Option<PathBuf>,
@@ -331,6 +330,10 @@ pub struct MechanismsArgs {
     #[arg(long)]
     pub all: bool,
 }
+
+/// A CKA_ID; clap would take a bare `Vec` for an option given several times.
+#[derive(Clone, Debug)]
+pub struct Id(pub Vec<u8>);
 
 /// Types of key, without their protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -390,9 +393,10 @@ fn tag(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn id(text: &str) -> Result<Vec<u8>, String> {
+fn id(text: &str) -> Result<Id, String> {
     akv_pkcs11::hex::decode(text)
         .filter(|id| !id.is_empty())
+        .map(Id)
         .ok_or_else(|| "pairs of hex digits are wanted".to_owned())
 }
 

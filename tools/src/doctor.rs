@@ -46,10 +46,7 @@ pub fn run(common: &Common, args: &DoctorArgs, output: &mut Output) -> Result<()
     let Some(first) = failed.first() else { return Ok(()) };
     // What was found is on standard output already, whatever becomes of the exit code.
     output.finish()?;
-    Err(Failure::new(format!(
-        "{} of {all} checks failed; begin with what the report says about {first}",
-        failed.len()
-    )))
+    Err(Failure::new(format!("{} of {all} checks failed: begin with {first}", failed.len())))
 }
 
 fn found(config: &Config) -> Check {

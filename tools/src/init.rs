@@ -128,16 +128,12 @@ fn section(text: &mut String, title: &str, keys: &[Key], given: &[(&str, &str)])
 
 /// Comment lines of at most 100 columns; the documentation's backticks have no meaning here.
 fn comment(text: &mut String, words: &str) {
-    let mut line = String::from("#");
-    for word in words.replace('`', "").split_whitespace() {
-        if line.len() + 1 + word.len() > 100 {
-            let _ = writeln!(text, "{line}");
-            line = String::from("#");
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    let _ = writeln!(text, "{line}");
+    let options = textwrap::Options::new(100)
+        .initial_indent("# ")
+        .subsequent_indent("# ")
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    let _ = writeln!(text, "{}", textwrap::fill(&words.replace('`', ""), options));
 }
 
 /// A TOML basic string; JSON's escapes are a part of TOML's.

@@ -12,6 +12,8 @@ mod init;
 mod key;
 mod mechanisms;
 mod output;
+#[cfg(test)]
+mod reference;
 mod target;
 mod uri;
 

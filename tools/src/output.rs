@@ -61,15 +61,22 @@ pub fn table<const N: usize>(
 ) -> String {
     let mut table = plain();
     table.set_header(header);
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.map(printable)));
     lines(&table)
 }
 
 /// Names and values below each other.
 pub fn pairs(rows: impl IntoIterator<Item = (String, String)>) -> String {
     let mut table = plain();
-    table.add_rows(rows.into_iter().map(|(name, value)| [name, value]));
+    table.add_rows(rows.into_iter().map(|(name, value)| [name, value].map(printable)));
     lines(&table)
+}
+
+/// Labels and tags are whatever somebody wrote there: none of it may move a terminal's cursor.
+fn printable(text: String) -> String {
+    text.chars()
+        .map(|each| if each.is_control() { char::REPLACEMENT_CHARACTER } else { each })
+        .collect()
 }
 
 fn plain() -> Table {
@@ -99,5 +106,11 @@ mod tests {
     fn tables_have_no_lines_and_no_trailing_blanks() {
         let text = table(["NAME", "TYPE"], [["a".to_owned(), "EC".to_owned()]]);
         assert_eq!(text, "NAME  TYPE\na     EC\n");
+    }
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        let text = pairs([("label".to_owned(), "a\x1b[2J\nb\u{9b}c".to_owned())]);
+        assert_eq!(text, "label  a\u{fffd}[2J\u{fffd}b\u{fffd}c\n");
     }
 }

@@ -5,6 +5,7 @@ mod backup;
 mod certificates;
 mod deleted;
 mod keys;
+mod new_key;
 mod objects;
 mod operations;
 mod page;
@@ -96,6 +97,8 @@ pub struct Service {
     entra: Arc<Entra>,
     faults: Arc<Faults>,
     throttle: Throttle,
+    /// Held while keys rotate by policy.
+    rotations: tokio::sync::Mutex<()>,
     /// Seals backups: all vaults share one, an HSM has its own.
     backup_key: Arc<Zeroizing<Vec<u8>>>,
 }
@@ -141,6 +144,7 @@ impl Service {
             entra: Arc::clone(&shared.entra),
             faults: Arc::clone(&shared.faults),
             throttle: Throttle::default(),
+            rotations: tokio::sync::Mutex::default(),
             backup_key,
         }
     }
@@ -261,6 +265,7 @@ impl Service {
         };
         self.check_name(&found)?;
         principal.check(self.kind, &self.switches, &found)?;
+        self.rotate_due().await;
         let request = Request { call, name: &found.name, version: &found.version, api };
         self.dispatch(found.route.operation, found.route.name, &request).await
     }

@@ -7,30 +7,56 @@ use akv_wire::{
     RotationPolicyAttributes,
 };
 
-use super::objects::{add_version, live, live_mut, not_found};
+use super::objects::{add_version, is_live, live, live_mut, not_found};
 use super::{Outcome, Request, Service};
 use crate::body;
 use crate::config::ServiceKind;
 use crate::crypto::{Material, add_months};
 use crate::refusal::{Noun, Refusal};
-use crate::state::{KeyVersion, Life};
+use crate::state::{KeyVersion, Life, Object};
 
 /// Notice before expiry that a vault adds to every policy.
 const NOTICE: &str = "P30D";
 
 impl Service {
     pub(super) async fn rotate_key(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+        let (name, version) = self.rotate(request.name).await?;
+        self.show_key(request, &name, &version)
+    }
+
+    /// Rotates the keys whose policy says that it is time. One caller does it, others wait: they
+    /// must not find the old version current, nor rotate twice.
+    pub(super) async fn rotate_due(&self) {
+        if self.due().is_empty() {
+            return;
+        }
+        let _turn = self.rotations.lock().await;
+        for name in self.due() {
+            if let Err(refusal) = self.rotate(&name).await {
+                eprintln!("akv-emulator: rotation of '{name}' in {}: {refusal:?}", self.label());
+            }
+        }
+    }
+
+    fn due(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let state = self.state.read();
+        let live = state.keys.values().filter(|object| is_live(object, now));
+        live.filter(|object| is_due(object, now)).map(|object| object.name.clone()).collect()
+    }
+
+    /// Adds a version of the same kind, which expires as the policy says.
+    async fn rotate(&self, name: &str) -> Result<(String, KeyVersion), Refusal> {
         let (name, current, policy) = {
             let state = self.state.read();
-            let object = live(&state.keys, request.name, "", self.clock.now());
+            let object = live(&state.keys, name, "", self.clock.now());
             // Recorded: a Managed HSM says "not found" twice here.
             let object = object.map_err(|_| Refusal::NotFound {
                 noun: Noun::Key,
-                id: request.name.to_owned(),
+                id: name.to_owned(),
                 doubled: true,
             })?;
-            let current =
-                object.version("").ok_or_else(|| not_found::<KeyVersion>(request.name, ""))?;
+            let current = object.version("").ok_or_else(|| not_found::<KeyVersion>(name, ""))?;
             (object.name.clone(), current.clone(), object.extra.rotation.clone())
         };
         let old = Arc::clone(&current.material);
@@ -50,11 +76,11 @@ impl Service {
         };
         {
             let mut state = self.state.write();
-            live_mut(&mut state.keys, request.name, "", now)?;
+            live_mut(&mut state.keys, &name, "", now)?;
             let sequence = state.next_sequence();
-            add_version(&mut state.keys, request.name, version.clone(), sequence);
+            add_version(&mut state.keys, &name, version.clone(), sequence);
         }
-        self.show_key(request, &name, &version)
+        Ok((name, version))
     }
 
     pub(super) fn rotation_policy(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
@@ -121,6 +147,23 @@ impl Service {
         }
         policy
     }
+}
+
+/// Whether a `Rotate` action's time has come for the current version.
+fn is_due(object: &Object<KeyVersion>, now: i64) -> bool {
+    let (Some(policy), Some(current)) = (&object.extra.rotation, object.version("")) else {
+        return false;
+    };
+    let actions = policy.lifetime_actions.iter().flatten().filter(|action| action.is("rotate"));
+    let mut times = actions.filter_map(|action| {
+        let trigger = &action.trigger;
+        if let Some(text) = &trigger.time_after_create {
+            return Some(Duration::parse(text)?.after(current.life.created));
+        }
+        let before = Duration::parse(trigger.time_before_expiry.as_ref()?)?;
+        Some(current.life.exp? - before.after(0))
+    });
+    times.any(|time| time <= now)
 }
 
 trait Kind {

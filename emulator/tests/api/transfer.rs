@@ -284,3 +284,34 @@ fn a_key_is_released_to_whom_its_policy_trusts() {
             .refused(400, "BadParameter");
     }
 }
+
+#[test]
+fn keys_rotate_when_the_policy_says_it_is_time() {
+    let world = world();
+    for at in [0, 1] {
+        let session = world.session(at);
+        session.create("auto", json!({"kty": "EC"}));
+        let policy = json!({
+            "attributes": {"expiryTime": "P90D"},
+            "lifetimeActions": [{
+                "action": {"type": "Rotate"}, "trigger": {"timeAfterCreate": "P30D"},
+            }],
+        });
+        session.call("PUT", "/keys/auto/rotationpolicy", Some(policy)).ok();
+        let versions = || {
+            let session = world.session(at);
+            session.get("/keys/auto/versions").ok()["value"].as_array().expect("list").len()
+        };
+        assert_eq!(versions(), 1);
+        world.advance_clock(30 * 86_400 - 60);
+        assert_eq!(versions(), 1);
+        world.advance_clock(60);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(versions(), 2));
+            }
+        });
+        world.advance_clock(30 * 86_400);
+        assert_eq!(versions(), 3);
+    }
+}

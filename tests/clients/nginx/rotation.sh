@@ -6,36 +6,6 @@
 
 tokens="kv1 hsm1"
 keys="rsa2048 p256"
-client_id=$AZURE_CLIENT_ID client_secret=$AZURE_CLIENT_SECRET tenant=$AZURE_TENANT_ID
-
-# bearer SCOPE: an access token, as any client of the service gets it.
-bearer() {
-    curl --silent --show-error --fail --cacert secret/ca.pem \
-        --data-urlencode "client_id=$client_id" --data-urlencode "client_secret=$client_secret" \
-        --data-urlencode "grant_type=client_credentials" --data-urlencode "scope=$1" \
-        "$AZURE_AUTHORITY_HOST/$tenant/oauth2/v2.0/token" | jq -r .access_token
-}
-
-# configured TOKEN NAME: the value of a line of the token in the module's configuration.
-configured() {
-    awk -v token="\"$1\"" -v name="$2" '
-        $1 == "label" { here = ($3 == token) }
-        here && $1 == name { gsub(/"/, "", $3); print $3 }' secret/config.toml
-}
-
-# rotate TOKEN KEY: a new version of the key, at the service.
-rotate() {
-    case $2 in
-    rsa*) parameters='{"kty":"RSA-HSM","key_size":2048,"key_ops":["sign","verify"]}' ;;
-    *) parameters='{"kty":"EC-HSM","crv":"P-256","key_ops":["sign","verify"]}' ;;
-    esac
-    curl --silent --show-error --fail --cacert secret/ca.pem --output "$1-$2.rotated" \
-        --header "Authorization: Bearer $(bearer "$(configured "$1" scope)")" \
-        --header "Content-Type: application/json" --data "$parameters" \
-        "$(configured "$1" endpoint)/keys/$2/create?api-version=7.4" ||
-        fail "key $2 of $1 is not rotated"
-}
-
 # A certificate for each key, which the configuration names; then short-lived knowledge, so that
 # the module looks at the service again and again while this runs.
 prepare 'cache_ttl = "1s"'

@@ -3,15 +3,20 @@
 
 printf 'What is signed.' >data
 
+# An RSA key takes its time on a busy machine.
+sed 's/^service = .*/&\ntimeout = "2m"/' "$AKV_PKCS11_CONFIG" >patient.toml
+export AKV_PKCS11_CONFIG="$PWD/patient.toml"
+
 # generate LABEL TYPE OPTIONS…: one key made by the service.
 generate() {
     label=$1 type=$2
     shift 2
-    expect_counted "$SERVICE" keys/create 1 \
-        p11 --keypairgen --label "$label" --key-type "$type" "$@" >generated 2>warnings
-    if grep -q warning warnings; then fail "$(cat warnings)"; fi
+    expect_counted "$SERVICE" keys/create 1 keypairgen --label "$label" --key-type "$type" "$@"
+    if grep warning generated; then fail "$(cat generated)"; fi
     grep -q "^  label:      $label\$" generated || fail "$(cat generated)"
 }
+
+keypairgen() { p11 --keypairgen "$@" >generated 2>&1 || fail "$(cat generated)"; }
 
 # refused_at_once OPTIONS…: no key, and the service is not even asked to make one.
 refused_at_once() {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use akv_pkcs11::{
-    config::{Env, Login, TokenConfig},
+    config::{CredentialConfig, Env, Login, TokenConfig},
     crypto::{Hash, PublicKey},
     error::Error,
     net::Surroundings,
@@ -124,10 +124,10 @@ impl Examination<'_> {
         };
         let check = match got {
             Ok(()) => Check::ok(
-                "token",
-                format!("{:?} got a token from {}", token.credential, token.authority),
+                "access-token",
+                format!("{} got one from {}", credential(token), token.authority),
             ),
-            Err(failure) => Check::failed("token", failure.to_string()),
+            Err(failure) => Check::failed("access-token", failure.to_string()),
         };
         let failed = check.status == super::Status::Failed;
         self.checks.push(check.since(started));
@@ -247,7 +247,13 @@ impl Examination<'_> {
         operation: Operation,
     ) {
         let remedy = Remedy::of(operation, error, &self.slot.token);
-        let check = Check::failed(check, error.to_string());
+        // The first request of all is worded as a listing; without a token it is none.
+        let sentence = error.to_string();
+        let detail = match check {
+            "tls" => sentence.strip_prefix("list keys: ").unwrap_or(&sentence),
+            _ => &sentence,
+        };
+        let check = Check::failed(check, detail);
         self.checks.push(check.since(started).with_remedy(remedy));
     }
 }
@@ -293,6 +299,18 @@ impl Signer {
 fn listed(addresses: &[SocketAddr]) -> String {
     let all: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
     all.join(", ")
+}
+
+/// A credential as the configuration names it.
+fn credential(token: &TokenConfig) -> &'static str {
+    match token.credential {
+        CredentialConfig::ManagedIdentity { .. } => "managed-identity",
+        CredentialConfig::WorkloadIdentity { .. } => "workload-identity",
+        CredentialConfig::ClientSecret { .. } => "client-secret",
+        CredentialConfig::ClientCertificate { .. } => "client-certificate",
+        CredentialConfig::AzureCli => "azure-cli",
+        CredentialConfig::FromLogin { .. } => "login",
+    }
 }
 
 fn count(keys: usize) -> String {

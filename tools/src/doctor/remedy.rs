@@ -1,5 +1,7 @@
 //! Which permission is missing, which role has it, and the command that grants it.
 
+use std::net::IpAddr;
+
 use akv_pkcs11::{
     config::{CredentialConfig, Service, TokenConfig, UserAssigned},
     error::Error,
@@ -59,8 +61,12 @@ impl Remedy {
             return None;
         }
         let service = token.endpoint.service;
-        // The vault's or HSM's own name: the endpoint's first label.
-        let name = token.endpoint.host.split('.').next().unwrap_or_default();
+        // The vault's or HSM's own name: the endpoint's first label, unless that is an address.
+        let host = &token.endpoint.host;
+        let name = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(_) => "NAME",
+            Err(_) => host.split('.').next().unwrap_or_default(),
+        };
         if is_one_of(FIREWALL) {
             let command = match service {
                 Service::Vault => format!("az keyvault network-rule add --name {name}"),

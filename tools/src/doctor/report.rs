@@ -76,10 +76,10 @@ impl Check {
 }
 
 impl Report {
-    /// Every check with its place: `configuration`, `dns of token 'kv1'`.
+    /// Every check with its place, as in "the configuration" or "`dns` of token 'kv1'".
     pub fn places(&self) -> impl Iterator<Item = (String, &Check)> {
         let of_tokens = self.tokens.iter().flat_map(|token| {
-            let name = |check: &Check| format!("{} of token '{}'", check.check, token.token);
+            let name = |check: &Check| format!("`{}` of token '{}'", check.check, token.token);
             token.checks.iter().map(move |check| (name(check), check))
         });
         std::iter::once(("the configuration".to_owned(), &self.configuration)).chain(of_tokens)
@@ -115,11 +115,17 @@ fn line(text: &mut String, check: &Check) {
         Status::Failed => "FAILED",
         Status::Skipped => "skipped",
     };
-    let _ = write!(text, "  {:<13}  {status:<7}  {}", check.check, check.detail);
-    if let Some(milliseconds) = check.milliseconds {
-        let _ = write!(text, " ({milliseconds:.1} ms)");
-    }
-    text.push('\n');
+    let took = check.milliseconds.map(|took| format!("{took:.1} ms")).unwrap_or_default();
+    let first = format!("  {:<13}  {status:<7}  {took:>10}  ", check.check);
+    let below = " ".repeat(first.len());
+    let options = textwrap::Options::new(100)
+        .initial_indent(&first)
+        .subsequent_indent(&below)
+        // Commands, addresses and identifiers stay whole, for whoever copies or searches them.
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    let _ = writeln!(text, "{}", textwrap::fill(&check.detail, options));
     let Some(remedy) = &check.remedy else { return };
     let rows = [
         ("missing", remedy.permission.as_deref()),
@@ -127,6 +133,6 @@ fn line(text: &mut String, check: &Check) {
         ("grant it", Some(remedy.command.as_str())),
     ];
     for (name, value) in rows.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-        let _ = writeln!(text, "{:26}{name:<8}  {value}", "");
+        let _ = writeln!(text, "{below}{name:<8}  {value}");
     }
 }

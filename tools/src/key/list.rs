@@ -47,7 +47,13 @@ pub fn keys(slot: &Slot, output: &mut Output) -> Result<(), Failure> {
     }
     output.show(&rows, |rows| {
         let header = ["NAME", "TYPE", "OPERATIONS", "ENABLED", "EXPIRES", "VERSION"];
-        table(header, rows.iter().map(|row| row.cells()))
+        let mut text = table(header, rows.iter().map(Row::cells));
+        for row in rows {
+            if let Row::Unknown { error, .. } = row {
+                text += &format!("\n{error}\n");
+            }
+        }
+        text
     })
 }
 
@@ -62,9 +68,10 @@ impl Row {
                 key.expires.clone().unwrap_or_else(|| "-".to_owned()),
                 key.version.clone(),
             ],
-            Row::Unknown { name, error } => {
-                let dash = || "-".to_owned();
-                [name.clone(), error.clone(), dash(), dash(), dash(), dash()]
+            // Why is said below the table.
+            Row::Unknown { name, .. } => {
+                let unknown = || "?".to_owned();
+                [name.clone(), unknown(), unknown(), unknown(), unknown(), unknown()]
             }
         }
     }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use akv_pkcs11::{
     config::TokenConfig,
     error,
-    operation::making::{MAX_TAGS, Making},
+    operation::making::Making,
     slot::Slot,
     vault::{KeyRef, Vault},
 };
@@ -95,14 +95,8 @@ pub fn make(
     request: impl Fn(&Vault, &str, Tags) -> error::Result<KeyBundle>,
 ) -> Result<KeyBundle, Failure> {
     let answered = RefCell::new(None);
-    let making = Making::new(slot, Some(label), properties.id.as_deref())?;
+    let making = Making::new(slot, Some(label), properties.id.as_ref().map(|id| id.0.as_slice()))?;
     let (name, tags) = (making.name().to_owned(), making.tags()?);
-    if tags.len() > MAX_TAGS {
-        return Err(Failure::usage(format!(
-            "{} tags, ours among them: a key has {MAX_TAGS}",
-            tags.len()
-        )));
-    }
     let sent = making.send(|vault, name| {
         let bundle = request(vault, name, tags.clone())?;
         *answered.borrow_mut() = Some(bundle.clone());

@@ -53,9 +53,9 @@ pub fn wrap(slot: &Slot, kek: &Wanted, pkcs8: &[u8]) -> Result<Base64Url, Failur
     let imports = bundle.key.key_ops.as_deref() == Some(&["import".to_owned()]);
     let unsuitable = || {
         Failure::new(format!(
-            "'{}' cannot be a key encryption key: make one with `akv-pkcs11 key generate {} \
+            "'{}' cannot be a key encryption key: make one with `akv-pkcs11 key generate LABEL \
              --type rsa --size 4096 --hsm --ops import`",
-            kek.name, kek.name
+            kek.name
         ))
     };
     let public = public_key(&bundle, slot)?.filter(|key| key.is_rsa()).ok_or_else(unsuitable)?;

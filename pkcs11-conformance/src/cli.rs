@@ -1,0 +1,94 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Tells the truth about a PKCS#11 module: tries the standard's rules, each by its clause.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Try a module. No token is initialised, and nothing is deleted that was not made here.
+    Run(Run),
+    /// List the groups and cases, with their clauses.
+    List,
+    /// Show what changed from one result to another; fails where something got worse.
+    Compare {
+        /// The result of --json before.
+        before: PathBuf,
+        /// The result of --json after.
+        after: PathBuf,
+    },
+    /// Put results side by side, per group, in Markdown.
+    Table {
+        /// A column's name, `=`, and a result of --json.
+        #[arg(required = true, value_name = "NAME=FILE")]
+        columns: Vec<String>,
+    },
+    /// One group, for the parent process.
+    #[command(hide = true)]
+    Group {
+        /// Its name.
+        name: String,
+        /// Where results go.
+        #[arg(long)]
+        out: PathBuf,
+        /// The module.
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// What is tried, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// The shared object.
+    #[arg(long, value_name = "PATH")]
+    pub module: PathBuf,
+    /// The label of the token; without it, the first that is initialised.
+    #[arg(long, value_name = "LABEL")]
+    pub token: Option<String>,
+    /// The user's PIN. On the command line every user of the machine can see it.
+    #[arg(long, env = "PKCS11_CONFORMANCE_PIN", hide_env_values = true)]
+    pub pin: Option<String>,
+    /// Make no token objects and write nothing to the token.
+    #[arg(long)]
+    pub read_only: bool,
+    /// A folder with the profiles' own test cases (BL-M-1-32.xml …), executed where present.
+    #[arg(long, value_name = "FOLDER")]
+    pub profiles: Option<PathBuf>,
+    /// Only this profile: baseline, extended, authentication, certificates.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
+}
+
+/// `run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The module and how it is tried.
+    #[command(flatten)]
+    pub target: Target,
+    /// Only these groups (see `list`).
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the result as JUnit XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the result as Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Failures that are known, TOML; any other failure, or one that is gone, fails the run.
+    #[arg(long, value_name = "FILE")]
+    pub expected: Option<PathBuf>,
+}

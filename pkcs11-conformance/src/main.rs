@@ -1,0 +1,171 @@
+//! `pkcs11-conformance`: tells the truth about any PKCS#11 module.
+//!
+//! [`groups`] has the cases, each with its clause; [`runner`] gives each group a process of its
+//! own; [`ffi`] is the one unsafe room; the oracle of all cryptography is OpenSSL.
+
+mod case;
+mod cli;
+mod client;
+mod context;
+mod ffi;
+mod functions;
+mod groups;
+mod keys;
+mod mechanism;
+mod names;
+mod oracle;
+mod report;
+mod runner;
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Instant,
+};
+
+use clap::Parser;
+
+use crate::{
+    case::Status,
+    cli::{Cli, Command, Run},
+    groups::GROUPS,
+    report::{Expected, Report},
+};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(options) => run(&options),
+        Command::List => list(),
+        Command::Compare { before, after } => compare(&before, &after),
+        Command::Table { columns } => table(&columns),
+        Command::Group { name, out, target } => match groups::find(&name) {
+            Some(group) => runner::inside(group, target, &out).map(|()| true),
+            None => Err(format!("no group is named {name}")),
+        },
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(text) => {
+            eprintln!("pkcs11-conformance: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").map_err(|error| error.to_string())
+}
+
+fn run(options: &Run) -> Result<bool, String> {
+    for name in &options.group {
+        if groups::find(name).is_none() {
+            return Err(format!("no group is named {name}: `pkcs11-conformance list` shows them"));
+        }
+    }
+    let expected = match &options.expected {
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            Some(
+                toml::from_str::<Expected>(&text)
+                    .map_err(|e| format!("{}: {e}", path.display()))?,
+            )
+        }
+        None => None,
+    };
+    let start = Instant::now();
+    let mut results = Vec::new();
+    for group in GROUPS {
+        let asked = options.group.is_empty() && options.target.profile.is_empty()
+            || options.group.iter().any(|name| name == group.name)
+            || !options.target.profile.is_empty() && group.name == "profiles";
+        if !asked {
+            continue;
+        }
+        let began = Instant::now();
+        eprint!("{:<14} ", group.name);
+        let records = runner::run(group, &options.target)?;
+        let count = |status| records.iter().filter(|record| record.status == status).count();
+        eprintln!(
+            "{:>5} passed {:>4} failed {:>4} skipped  {:>6.1} s",
+            count(Status::Passed),
+            count(Status::Failed),
+            count(Status::Skipped),
+            began.elapsed().as_secs_f64()
+        );
+        for record in records.iter().filter(|record| record.status == Status::Failed) {
+            eprintln!("  {} ({}): {}", record.id, record.clause, record.detail);
+        }
+        results.extend(records);
+    }
+    let name = options.target.module.file_name().unwrap_or_default();
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        module: name.to_string_lossy().into_owned(),
+        token: options.target.token.clone(),
+        seconds: start.elapsed().as_secs_f64(),
+        results,
+    };
+    let write = |path: &Path, text: String| {
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    if let Some(path) = &options.json {
+        write(path, report.json()?)?;
+    }
+    if let Some(path) = &options.junit {
+        write(path, report.junit())?;
+    }
+    if let Some(path) = &options.markdown {
+        write(path, report.markdown())?;
+    }
+    let counts = report.counts();
+    let good = match &expected {
+        Some(expected) => {
+            let surprises = report.surprises(expected);
+            for surprise in &surprises {
+                eprintln!("{surprise}");
+            }
+            surprises.is_empty()
+        }
+        None => counts.failed == 0,
+    };
+    say(&counts.to_string())?;
+    Ok(good && counts.passed > 0)
+}
+
+fn list() -> Result<bool, String> {
+    for group in GROUPS {
+        say(&format!("{}: {}", group.name, group.title))?;
+        for case in group.cases {
+            say(&format!("  {}/{} ({}) {}", group.name, case.id, case.clause, case.title))?;
+        }
+    }
+    Ok(true)
+}
+
+fn compare(before: &Path, after: &Path) -> Result<bool, String> {
+    let (before, after) = (Report::load(before)?, Report::load(after)?);
+    let (lines, worse) = report::compare(&before, &after);
+    for line in lines {
+        say(&line)?;
+    }
+    say(&format!("before: {}", before.counts()))?;
+    say(&format!("after: {}", after.counts()))?;
+    Ok(!worse)
+}
+
+fn table(columns: &[String]) -> Result<bool, String> {
+    let mut loaded = Vec::new();
+    for column in columns {
+        let Some((name, path)) = column.split_once('=') else {
+            return Err(format!("{column}: NAME=FILE is meant"));
+        };
+        loaded.push((name.to_owned(), Report::load(Path::new(path))?));
+    }
+    let columns: Vec<_> = loaded.iter().map(|(name, report)| (name.clone(), report)).collect();
+    say(report::table(&columns).trim_end())?;
+    Ok(true)
+}

@@ -1,0 +1,306 @@
+//! What is made of results: the summary, JSON, JUnit, Markdown, a comparison.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::{Record, Status},
+    groups::GROUPS,
+};
+
+/// A run's results.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// This program's version.
+    pub version: String,
+    /// The module's file name.
+    pub module: String,
+    /// The token's label, where one was asked for.
+    pub token: Option<String>,
+    /// How long the run took.
+    pub seconds: f64,
+    /// All results, in order.
+    pub results: Vec<Record>,
+}
+
+/// How many passed, failed, were skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Skipped.
+    pub skipped: usize,
+}
+
+impl Counts {
+    fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Counts {
+        let mut counts = Counts::default();
+        for record in records {
+            match record.status {
+                Status::Passed => counts.passed += 1,
+                Status::Failed => counts.failed += 1,
+                Status::Skipped => counts.skipped += 1,
+            }
+        }
+        counts
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// What is allowed to fail, `--expected`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// The failures.
+    #[serde(default)]
+    pub failure: Vec<ExpectedFailure>,
+}
+
+/// One failure that is known. `id` may end in `*`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedFailure {
+    /// The result's id.
+    pub id: String,
+    /// The clause that is broken.
+    #[allow(dead_code, reason = "read by people")]
+    pub clause: String,
+    /// Why, in a sentence.
+    #[allow(dead_code, reason = "read by people")]
+    pub reason: String,
+}
+
+impl ExpectedFailure {
+    fn covers(&self, id: &str) -> bool {
+        match self.id.strip_suffix('*') {
+            Some(start) => id.starts_with(start),
+            None => id == self.id,
+        }
+    }
+}
+
+impl Report {
+    /// Reads what `--json` wrote.
+    pub fn load(path: &Path) -> Result<Report, String> {
+        let text = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The counts of all.
+    pub fn counts(&self) -> Counts {
+        Counts::of(&self.results)
+    }
+
+    fn failures(&self) -> impl Iterator<Item = &Record> {
+        self.results.iter().filter(|record| record.status == Status::Failed)
+    }
+
+    /// What differs from the expected failures, a sentence each.
+    pub fn surprises(&self, expected: &Expected) -> Vec<String> {
+        let mut surprises = Vec::new();
+        for record in self.failures() {
+            if !expected.failure.iter().any(|known| known.covers(&record.id)) {
+                surprises.push(format!("{} fails and is not expected to", record.id));
+            }
+        }
+        let tried: BTreeSet<&str> = self.results.iter().map(|record| record.group()).collect();
+        for known in &expected.failure {
+            let group = known.id.split('/').next().unwrap_or_default();
+            if tried.contains(group) && !self.failures().any(|record| known.covers(&record.id)) {
+                surprises.push(format!("{} is expected to fail and does not", known.id));
+            }
+        }
+        surprises
+    }
+
+    /// JSON.
+    pub fn json(&self) -> Result<String, String> {
+        serde_json::to_string_pretty(self).map_err(|error| error.to_string())
+    }
+
+    /// JUnit XML: a suite per group.
+    pub fn junit(&self) -> String {
+        let counts = self.counts();
+        let mut xml = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" \
+             failures=\"{}\" skipped=\"{}\">\n",
+            self.results.len(),
+            counts.failed,
+            counts.skipped
+        );
+        for (group, records) in self.groups() {
+            let counts = Counts::of(records.iter().copied());
+            let _ = writeln!(
+                xml,
+                "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\">",
+                escape(group),
+                records.len(),
+                counts.failed,
+                counts.skipped
+            );
+            for record in records {
+                let name = record.id.split_once('/').map_or("", |(_, name)| name);
+                let _ = write!(
+                    xml,
+                    "    <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">",
+                    escape(group),
+                    escape(name),
+                    record.milliseconds as f64 / 1000.0
+                );
+                let what = format!("{} {}: {}", record.clause, record.title, record.detail);
+                match record.status {
+                    Status::Passed => {}
+                    Status::Failed => {
+                        let _ = write!(xml, "<failure message=\"{}\"/>", escape(&what));
+                    }
+                    Status::Skipped => {
+                        let _ = write!(xml, "<skipped message=\"{}\"/>", escape(&record.detail));
+                    }
+                }
+                xml.push_str("</testcase>\n");
+            }
+            xml.push_str("  </testsuite>\n");
+        }
+        xml.push_str("</testsuites>\n");
+        xml
+    }
+
+    /// Markdown: the counts per group, then the failures and what was skipped.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("# {}\n\n{}\n\n", self.module, self.counts());
+        text.push_str(&table(&[("result".to_owned(), self)]));
+        for (title, status) in [("Failed", Status::Failed), ("Skipped", Status::Skipped)] {
+            let records: Vec<_> = self.results.iter().filter(|r| r.status == status).collect();
+            if records.is_empty() {
+                continue;
+            }
+            let _ =
+                write!(text, "\n## {title}\n\n| case | clause | rule | why |\n|---|---|---|---|\n");
+            for record in records {
+                let _ = writeln!(
+                    text,
+                    "| {} | {} | {} | {} |",
+                    cell(&record.id),
+                    cell(&record.clause),
+                    cell(&record.title),
+                    cell(&record.detail)
+                );
+            }
+        }
+        text
+    }
+
+    fn groups(&self) -> Vec<(&str, Vec<&Record>)> {
+        let mut groups: Vec<(&str, Vec<&Record>)> = Vec::new();
+        for record in &self.results {
+            match groups.iter_mut().find(|(group, _)| *group == record.group()) {
+                Some((_, records)) => records.push(record),
+                None => groups.push((record.group(), vec![record])),
+            }
+        }
+        groups
+    }
+}
+
+/// Results side by side, a row per group: passed / failed / skipped.
+pub fn table(columns: &[(String, &Report)]) -> String {
+    let mut text = String::from("| group | clauses |");
+    for (name, _) in columns {
+        let _ = write!(text, " {} |", cell(name));
+    }
+    text.push_str("\n|---|---|");
+    text.push_str(&"---|".repeat(columns.len()));
+    text.push('\n');
+    for group in GROUPS {
+        let all = columns.iter().flat_map(|(_, report)| &report.results);
+        let mine: Vec<&Record> = all.filter(|record| record.group() == group.name).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let clauses: BTreeMap<(u32, u32, &str), &str> =
+            mine.iter().map(|record| (order(&record.clause), head(&record.clause))).collect();
+        let mut clauses: Vec<&str> = clauses.into_values().collect();
+        clauses.dedup();
+        let _ = write!(text, "| {}: {} | {} |", group.name, group.title, clauses.join(", "));
+        for (_, report) in columns {
+            let counts =
+                Counts::of(report.results.iter().filter(|record| record.group() == group.name));
+            let _ = write!(text, " {} / {} / {} |", counts.passed, counts.failed, counts.skipped);
+        }
+        text.push('\n');
+    }
+    text.push_str("| **all** | |");
+    for (_, report) in columns {
+        let counts = report.counts();
+        let _ = write!(text, " **{} / {} / {}** |", counts.passed, counts.failed, counts.skipped);
+    }
+    text.push('\n');
+    text
+}
+
+/// A clause's first two numbers, or what else it says first.
+fn head(clause: &str) -> &str {
+    let first = clause.split([' ', ',']).next().unwrap_or(clause);
+    match first.match_indices('.').nth(1) {
+        Some((end, _)) => &first[..end],
+        None => first,
+    }
+}
+
+fn order(clause: &str) -> (u32, u32, &str) {
+    let head = head(clause);
+    let mut numbers = head.split('.').map(|part| part.parse().unwrap_or(u32::MAX));
+    (numbers.next().unwrap_or(u32::MAX), numbers.next().unwrap_or(0), head)
+}
+
+/// What changed, a line each, and whether anything got worse.
+pub fn compare(before: &Report, after: &Report) -> (Vec<String>, bool) {
+    let of = |report: &Report| -> BTreeMap<String, Status> {
+        report.results.iter().map(|record| (record.id.clone(), record.status)).collect()
+    };
+    let (before, after) = (of(before), of(after));
+    let (mut lines, mut worse) = (Vec::new(), false);
+    for (id, status) in &after {
+        let (word, bad) = match (before.get(id), status) {
+            (Some(before), after) if before == after => continue,
+            (_, Status::Failed) => ("now fails", true),
+            (Some(Status::Failed), Status::Passed) => ("is mended", false),
+            (Some(Status::Passed), Status::Skipped) => ("passed, is now skipped", true),
+            (Some(_), Status::Passed) => ("now passes", false),
+            (Some(_), Status::Skipped) => ("is now skipped", false),
+            (None, _) => ("is new", false),
+        };
+        worse |= bad;
+        lines.push(format!("{id} {word}"));
+    }
+    for (id, status) in &before {
+        if !after.contains_key(id) {
+            worse |= *status == Status::Passed;
+            lines.push(format!("{id} is gone"));
+        }
+    }
+    (lines, worse)
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+fn escape(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let text: String = text.chars().map(visible).collect();
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,8 @@
+//! The real binary against the real emulator.
+
+mod doctor;
+mod files;
+mod import;
+mod keys;
+mod life;
+mod support;
