@@ -104,7 +104,7 @@ pub enum Crypting {
     /// RSA with a private key.
     RsaDecrypting(rsa::Decrypting),
     /// AES with a session key.
-    Here(here::Ciphering),
+    Here(Box<here::Ciphering>),
     /// AES key wrap with a session key.
     Wrapping(here::Wrapping),
     /// AES-CBC with a key of the service.
@@ -161,7 +161,7 @@ impl Crypting {
     ) -> Result<Crypting> {
         match (&object.material, &mode) {
             (Material::Secret(key), _) => {
-                here::Ciphering::new(direction, mode, key).map(Crypting::Here)
+                here::Ciphering::new(direction, mode, key).map(Box::new).map(Crypting::Here)
             }
             (Material::Vault(key), Mode::Cbc { iv } | Mode::CbcPad { iv }) => {
                 let padded = matches!(mode, Mode::CbcPad { .. });

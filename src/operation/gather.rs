@@ -5,7 +5,10 @@ use cryptoki_sys::CKR_DATA_LEN_RANGE;
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{Hash, Hasher, symmetric::Hmac},
+    crypto::{
+        Hash, Hasher,
+        symmetric::{Hmac, SecretKey},
+    },
     error::{Error, Result},
 };
 
@@ -13,9 +16,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Gather {
     /// Hashed here; its length does not matter.
-    Hash(Hash, Hasher),
+    Hash(Hash, Box<Hasher>),
     /// Taken into an HMAC with a session key.
-    Mac(Hmac),
+    Mac(Box<Hmac>),
     /// Kept as it is.
     Raw {
         /// So far.
@@ -28,7 +31,15 @@ pub enum Gather {
 impl Gather {
     /// For a mechanism that hashes.
     pub fn hashing(hash: Hash) -> Gather {
-        Gather::Hash(hash, hash.hasher())
+        Gather::Hash(hash, Box::new(hash.hasher()))
+    }
+
+    /// For an HMAC with a session key.
+    ///
+    /// # Errors
+    /// CKR_MECHANISM_INVALID for a hash without HMAC.
+    pub fn mac(hash: Hash, key: &SecretKey) -> Result<Gather> {
+        Ok(Gather::Mac(Box::new(Hmac::new(hash, key.bytes())?)))
     }
 
     /// For a mechanism that takes at most `most` bytes as they are.
@@ -61,7 +72,7 @@ impl Gather {
     }
 
     /// Bytes kept so far.
-    pub fn len(&self) -> usize {
+    pub fn kept(&self) -> usize {
         match self {
             Gather::Hash(..) | Gather::Mac(_) => 0,
             Gather::Raw { data, .. } => data.len(),

@@ -171,7 +171,7 @@ impl MessageCrypting {
             ),
             true => stage.last(
                 room,
-                |message| Ok(Size::Exact(message.data.len().saturating_add(part.len()))),
+                |message| Ok(Size::Exact(message.data.kept().saturating_add(part.len()))),
                 |mut message| {
                     message.data.feed(part).map_err(|error| self.too_long(&error))?;
                     self.check(&parameter)?;
@@ -218,10 +218,10 @@ impl MessageCrypting {
             (Some(iv), _) => iv,
             (None, Key::Here(key)) => self.maker.make(key, parameter)?,
             (None, Key::Vault(key, algorithm)) => {
-                let (ciphertext, iv, tag) = seal(slot, key, *algorithm, &message.aad, &data)?;
-                parameter.iv_out.write(0, &iv)?;
-                parameter.tag_out.write(0, &tag)?;
-                return Ok(ciphertext);
+                let sealed = seal(slot, key, *algorithm, &message.aad, &data)?;
+                parameter.iv_out.write(0, &sealed.iv)?;
+                parameter.tag_out.write(0, &sealed.tag)?;
+                return Ok(sealed.ciphertext);
             }
         };
         match (self.direction, &self.key) {
@@ -253,14 +253,21 @@ impl MessageCrypting {
     }
 }
 
-/// One AES-GCM encryption at the service: ciphertext, IV, tag.
+/// What the service makes of a message.
+struct Sealed {
+    ciphertext: Zeroizing<Vec<u8>>,
+    iv: Vec<u8>,
+    tag: Vec<u8>,
+}
+
+/// One AES-GCM encryption at the service.
 fn seal(
     slot: &Slot,
     key: &VaultKey,
     algorithm: EncryptionAlgorithm,
     aad: &[u8],
     data: &[u8],
-) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>, Vec<u8>)> {
+) -> Result<Sealed> {
     let input = vault::Cipher {
         value: data,
         aad: (!aad.is_empty()).then_some(aad),
@@ -270,7 +277,7 @@ fn seal(
     let made = slot.note(slot.vault.encrypt(reference, algorithm, &input))?;
     let (iv, tag) = (made.iv.unwrap_or_default(), made.tag.unwrap_or_default());
     if (made.value.len(), iv.len(), tag.len()) == (data.len(), GCM_IV, GCM_TAG) {
-        return Ok((Zeroizing::new(made.value), iv, tag));
+        return Ok(Sealed { ciphertext: Zeroizing::new(made.value), iv, tag });
     }
     Err(Error::new(
         CKR_DEVICE_ERROR,

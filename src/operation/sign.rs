@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     abi::arg::Parameter,
-    crypto::{Curve, Hash, PrivateKey, PublicKey, digest_info, ecdsa_input, symmetric::Hmac},
+    crypto::{Curve, Hash, PrivateKey, PublicKey, digest_info, ecdsa_input},
     error::{Error, Result},
     mechanism::{
         Mechanism, Scheme,
@@ -98,7 +98,7 @@ impl Signing {
         }
         if let Padding::Mac(hash, size) = padding {
             let data = match &object.material {
-                Material::Secret(secret) => Gather::Mac(Hmac::new(hash, secret.bytes())?),
+                Material::Secret(secret) => Gather::mac(hash, secret)?,
                 _ => Gather::raw(slot.token.max_aes_payload),
             };
             return Ok(Signing { key, padding, data, size });

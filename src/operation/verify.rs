@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     abi::arg::Parameter,
-    crypto::{PublicKey, symmetric::Hmac},
+    crypto::PublicKey,
     error::{Error, Result},
     mechanism::parameter::{self, Pss},
     object::{Material, Object, VaultKey},
@@ -57,7 +57,7 @@ impl Verifying {
                 (Verifier::Public(key.clone()), padding.gather(mechanism, key)?)
             }
             (Material::Secret(key), Padding::Mac(hash, _)) => {
-                (Verifier::Mac, Gather::Mac(Hmac::new(hash, key.bytes())?))
+                (Verifier::Mac, Gather::mac(hash, key)?)
             }
             (Material::Vault(key), Padding::Mac(..)) => {
                 (Verifier::Vault(Arc::clone(key)), Gather::raw(slot.token.max_aes_payload))

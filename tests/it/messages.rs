@@ -224,41 +224,4 @@ impl Session<'_> {
     pub fn digest_key(&self, key: CK_OBJECT_HANDLE) -> Rv {
         check(call!(self.module, C_DigestKey(self.handle, key)))
     }
-
-    /// C_WrapKey.
-    pub fn wrap(
-        &self,
-        mechanism: &Mechanism,
-        wrapping: CK_OBJECT_HANDLE,
-        key: CK_OBJECT_HANDLE,
-    ) -> Rv<Vec<u8>> {
-        let (m, h) = (self.module, self.handle);
-        mechanism.with(|raw| {
-            let call = |room| {
-                Output::of(room, |out, len| call!(m, C_WrapKey(h, raw, wrapping, key, out, len)))
-            };
-            let query = call(Room::Query);
-            check(query.rv)?;
-            call(Room::Bytes(query.length)).result()
-        })
-    }
-
-    /// C_UnwrapKey.
-    pub fn unwrap(
-        &self,
-        mechanism: &Mechanism,
-        unwrapping: CK_OBJECT_HANDLE,
-        wrapped: &[u8],
-        template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
-    ) -> Rv<CK_OBJECT_HANDLE> {
-        let (m, h, mut key) = (self.module, self.handle, 0);
-        let (start, length) = input(wrapped);
-        mechanism.with(|raw| {
-            crate::token::with_template(template, |first, count| {
-                let place = &raw mut key;
-                check(call!(m, C_UnwrapKey(h, raw, unwrapping, start, length, first, count, place)))
-            })
-        })?;
-        Ok(key)
-    }
 }

@@ -123,12 +123,14 @@ impl<'a> Parameter<'a> {
     pub fn gcm_message(&self) -> Result<GcmMessageParameter<'a>> {
         let p: CK_GCM_MESSAGE_PARAMS = self.structure("CK_GCM_MESSAGE_PARAMS")?;
         let tag_len = p.ulTagBits.div_ceil(8);
-        // SAFETY: the caller promised `ulIvLen` bytes to read and to write.
-        let (iv, iv_out) =
-            unsafe { (Input::promised(p.pIv, p.ulIvLen), Bytes::promised(p.pIv, p.ulIvLen)) };
-        // SAFETY: the caller promised `ulTagBits` bits to read and to write.
-        let (tag, tag_out) =
-            unsafe { (Input::promised(p.pTag, tag_len), Bytes::promised(p.pTag, tag_len)) };
+        // SAFETY: the caller promised `ulIvLen` bytes to read.
+        let iv = unsafe { Input::promised(p.pIv, p.ulIvLen) };
+        // SAFETY: and to write.
+        let iv_out = unsafe { Bytes::promised(p.pIv, p.ulIvLen) };
+        // SAFETY: the caller promised `ulTagBits` bits to read.
+        let tag = unsafe { Input::promised(p.pTag, tag_len) };
+        // SAFETY: and to write.
+        let tag_out = unsafe { Bytes::promised(p.pTag, tag_len) };
         iv.bytes().and(tag.bytes()).map_err(as_parameter)?;
         Ok(GcmMessageParameter {
             iv,

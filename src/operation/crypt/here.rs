@@ -67,7 +67,7 @@ impl Wrapping {
     }
 
     pub fn size(&self, more: usize) -> Result<Size> {
-        wrapped(self.direction, self.method, self.data.len().saturating_add(more))
+        wrapped(self.direction, self.method, self.data.kept().saturating_add(more))
     }
 
     pub fn feed(&mut self, part: &[u8]) -> Result<()> {

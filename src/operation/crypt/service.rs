@@ -213,7 +213,7 @@ impl Opening {
     }
 
     pub fn size(&self, more: usize) -> Result<Size> {
-        let length = self.data.len().saturating_add(more);
+        let length = self.data.kept().saturating_add(more);
         match length.checked_sub(GCM_TAG) {
             Some(plaintext) if plaintext <= self.most => Ok(Size::Exact(plaintext)),
             _ => Err(Error::new(
