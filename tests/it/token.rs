@@ -5,8 +5,6 @@
 //! C_Finalize of one test are nothing to another's in the same process.
 
 #![allow(unsafe_code)]
-// `call!` is for what C callers pass: raw pointers, which its user has no promise to make about.
-#![allow(clippy::macro_metavars_in_unsafe)]
 
 use std::{
     ffi::{CString, c_void},
