@@ -1,6 +1,9 @@
 //! The module as its users load it: the shared object, under the emulator's services, in real
 //! clients and in host programs of our own.
 
+// `call!` takes what a C caller may pass, which is anything.
+#![allow(clippy::macro_metavars_in_unsafe)]
+
 mod abi;
 mod attributes;
 mod calls;

@@ -1,7 +1,6 @@
 //! The message functions of PKCS#11 3.0, as a C program calls them.
 
 #![allow(unsafe_code)]
-#![allow(clippy::macro_metavars_in_unsafe)] // `call!` takes what a C caller may pass: anything
 
 use cryptoki_sys::*;
 
