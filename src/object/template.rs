@@ -132,10 +132,7 @@ impl Template {
 
     /// The usages that are allowed, of `all`: where the template allows any by name, those it
     /// names; where it names none, all but those it forbids.
-    pub fn usages<'u>(
-        &self,
-        all: &'u [CK_ATTRIBUTE_TYPE],
-    ) -> impl Iterator<Item = CK_ATTRIBUTE_TYPE> {
+    pub fn usages(&self, all: &[CK_ATTRIBUTE_TYPE]) -> impl Iterator<Item = CK_ATTRIBUTE_TYPE> {
         let named = all.iter().any(|usage| self.flag(*usage) == Some(true));
         all.iter().copied().filter(move |usage| self.flag(*usage).unwrap_or(!named))
     }

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Gather {
     /// Hashed here; its length does not matter.
-    Hash(Hash, Hasher),
+    Hash(Hash, Box<Hasher>),
     /// Kept as it is.
     Raw {
         /// So far.
@@ -26,7 +26,7 @@ pub enum Gather {
 impl Gather {
     /// For a mechanism that hashes.
     pub fn hashing(hash: Hash) -> Gather {
-        Gather::Hash(hash, hash.hasher())
+        Gather::Hash(hash, Box::new(hash.hasher()))
     }
 
     /// For a mechanism that takes at most `most` bytes as they are.

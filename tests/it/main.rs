@@ -14,6 +14,7 @@ mod find;
 mod fork;
 mod generate;
 mod init;
+mod life;
 mod login;
 mod objects;
 mod parallel;
