@@ -1,12 +1,19 @@
 //! The cases, by group.
 
 mod attributes;
+mod buffers;
+mod digests;
+mod encryption;
 mod find;
 mod info;
 mod initialize;
 mod interfaces;
+mod mechanisms;
 mod precedence;
+mod random;
 mod sessions;
+mod signatures;
+mod states;
 
 use crate::case::Group;
 
@@ -19,6 +26,13 @@ pub const GROUPS: &[Group] = &[
     sessions::GROUP,
     find::GROUP,
     attributes::GROUP,
+    random::GROUP,
+    buffers::GROUP,
+    states::GROUP,
+    mechanisms::GROUP,
+    digests::GROUP,
+    signatures::GROUP,
+    encryption::GROUP,
 ];
 
 /// The group of this name.
