@@ -2,6 +2,7 @@
 
 mod attributes;
 mod buffers;
+mod concurrency;
 mod digests;
 mod encryption;
 mod find;
@@ -14,6 +15,7 @@ mod random;
 mod sessions;
 mod signatures;
 mod states;
+mod templates;
 
 use crate::case::Group;
 
@@ -33,6 +35,8 @@ pub const GROUPS: &[Group] = &[
     digests::GROUP,
     signatures::GROUP,
     encryption::GROUP,
+    templates::GROUP,
+    concurrency::GROUP,
 ];
 
 /// The group of this name.

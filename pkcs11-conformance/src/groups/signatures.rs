@@ -1,5 +1,7 @@
 //! Signatures, each checked by OpenSSL, and OpenSSL's, checked by the module.
 
+use std::collections::BTreeSet;
+
 use cryptoki_sys::*;
 use openssl::{
     pkey::{PKey, Private},
@@ -165,7 +167,7 @@ fn pss(context: &mut Context) -> Outcome {
     for key in rsa_keys(context, CKM_RSA_PKCS_PSS)? {
         for hash in &HASHES[..5] {
             for mgf in &HASHES[..5] {
-                for salt in [0, hash.size, 20, 64] {
+                for salt in BTreeSet::from([0, 20, 64, hash.size]) {
                     let name = format!("{}, MGF1 {}, salt {salt}, {key}", hash.name, mgf.name);
                     context.each(name, |context| {
                         let session = context.user()?;
