@@ -1,5 +1,7 @@
 //! What an emulator consists of: services, identities, switches.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 pub use crate::fault::{Ending, Fault};
@@ -107,6 +109,8 @@ pub struct Config {
     pub client_secret: Option<String>,
     /// Further clients, each with what it may do.
     pub client: Vec<ClientConfig>,
+    /// File that everything is kept in; without it everything goes with the emulator.
+    pub persist: Option<PathBuf>,
     /// Trouble on order from the start.
     pub fault: Vec<Fault>,
     /// Life of a token in seconds.
@@ -126,6 +130,7 @@ impl Default for Config {
             client_id: "11111111-2222-4333-8444-555555555555".to_owned(),
             client_secret: None,
             client: Vec::new(),
+            persist: None,
             fault: Vec::new(),
             token_lifetime: 3599,
             switches: Switches::default(),

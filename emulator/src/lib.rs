@@ -26,6 +26,7 @@ mod route;
 mod server;
 mod service;
 mod state;
+mod store;
 mod throttle;
 mod tls;
 
@@ -47,6 +48,7 @@ use crate::entra::Entra;
 use crate::fault::Faults;
 pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
 use crate::service::{Service, Shared};
+use crate::store::Store;
 
 /// A running emulator; its listeners end with the runtime it was started on.
 pub struct Emulator {
@@ -174,8 +176,9 @@ impl Emulator {
             async move { control.answer(&call).await }
         }));
 
-        let shared = Shared { clock, counters, entra: Arc::clone(&entra), faults };
-        let subscription = backup_key()?;
+        let store = config.persist.as_deref().map(Store::open).transpose()?.map(Arc::new);
+        let shared = Shared { clock, counters, entra: Arc::clone(&entra), faults, store };
+        let subscription = backup_key(&shared, "subscription")?;
         let seeds: Vec<Arc<Seed>> = options.seeds.into_iter().map(Arc::new).collect();
         let (mut services, mut planting) = (Vec::new(), Vec::new());
         let asked = config.vault.iter().map(|one| (one, ServiceKind::Vault));
@@ -183,10 +186,10 @@ impl Emulator {
         for (one, kind) in asked {
             let backup_key = match kind {
                 ServiceKind::Vault => Arc::clone(&subscription),
-                ServiceKind::ManagedHsm => backup_key()?,
+                ServiceKind::ManagedHsm => backup_key(&shared, &format!("domain:{}", one.name))?,
             };
             let switches = config.switches.clone();
-            let service = Service::new(&one.name, kind, switches, &shared, backup_key);
+            let service = Service::new(&one.name, kind, switches, &shared, backup_key)?;
             let service = Arc::new(service);
             for seed in &seeds {
                 let (service, seed) = (Arc::clone(&service), Arc::clone(seed));
@@ -300,8 +303,18 @@ impl Ready {
     }
 }
 
-fn backup_key() -> Result<Arc<Zeroizing<Vec<u8>>>, String> {
+/// The key that seals backups: a kept one, or a new one.
+fn backup_key(shared: &Shared, name: &str) -> Result<Arc<Zeroizing<Vec<u8>>>, String> {
+    let name = format!("backup-key:{name}");
+    if let Some(store) = &shared.store
+        && let Some(kept) = store.load::<akv_wire::Base64Url>(&name)?
+    {
+        return Ok(Arc::new(Zeroizing::new(kept.into_bytes())));
+    }
     let key = crypto::random(32).map_err(|error| format!("random bytes: {error}"))?;
+    if let Some(store) = &shared.store {
+        store.save(&name, || Ok(akv_wire::Base64Url::from(key.as_slice())))?;
+    }
     Ok(Arc::new(Zeroizing::new(key)))
 }
 

@@ -85,6 +85,17 @@ pub struct Route {
     pub permission: &'static str,
 }
 
+impl Route {
+    /// Whether the operation may change what the service remembers.
+    pub fn changes(&self) -> bool {
+        let uses = ["sign", "verify", "encrypt", "decrypt", "wrapkey", "unwrapkey"];
+        let last = self.path[self.path.len() - 1];
+        self.method != Method::GET
+            && !uses.contains(&last)
+            && !["rng", "backup", "release"].contains(&last)
+    }
+}
+
 /// A request that found its row.
 pub struct Match {
     /// The row.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::crypto::Material;
 
 /// The three collections of a vault; a Managed HSM has keys only.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct State {
     /// `/keys` and `/deletedkeys`.
     pub keys: Collection<KeyVersion>,

@@ -180,3 +180,57 @@ fn mistakes_are_told() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn a_killed_emulator_comes_back_with_every_acknowledged_key() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (config, kept) = (folder.path().join("emulator.toml"), folder.path().join("kept.json"));
+    std::fs::write(&config, format!("persist = '{}'\n", kept.display())).expect("config");
+    let config = config.to_str().expect("path");
+    let arguments = ["--config", config, "--vault", "v", "--hsm", "h", "--seed", "demo"];
+    let (mut known, mut backup) = (Vec::new(), Value::Null);
+    for life in 0..3 {
+        let (mut child, ready) = run(&arguments);
+        let text = |member: &str| ready[member].as_str().expect("text");
+        let http = https(std::path::Path::new(text("ca_file")));
+        let mut now_known = Vec::new();
+        for service in ready["services"].as_array().expect("services") {
+            let url = format!("{}/{}/oauth2/v2.0/token", text("authority"), text("tenant"));
+            let form = [
+                ("grant_type", "client_credentials"),
+                ("client_id", text("client_id")),
+                ("client_secret", text("client_secret")),
+                ("scope", service["scope"].as_str().expect("scope")),
+            ];
+            let token = Answer::read(http.post(url).form(&form).send().expect("token")).ok();
+            let token = token["access_token"].as_str().expect("token").to_owned();
+            let call = |method: reqwest::Method, path: &str, body: Value| {
+                let base = service["url"].as_str().expect("url");
+                let request = http.request(method, format!("{base}{path}?api-version=7.4"));
+                Answer::read(request.bearer_auth(&token).json(&body).send().expect("send"))
+            };
+            let name = format!("life{life}");
+            call(reqwest::Method::POST, &format!("/keys/{name}/create"), json!({"kty": "EC"})).ok();
+            for name in (0..=life).map(|life| format!("life{life}")).chain(["rsa2048".into()]) {
+                let key = call(reqwest::Method::GET, &format!("/keys/{name}"), json!({})).ok();
+                let kid = key["key"]["kid"].as_str().expect("kid");
+                now_known.push(kid.rsplit('/').next().expect("version").to_owned());
+            }
+            if life == 0 && service["kind"] == "vault" {
+                backup = call(reqwest::Method::POST, "/keys/rsa2048/backup", json!({})).ok();
+            } else if service["kind"] == "vault" {
+                let answer = call(reqwest::Method::POST, "/keys/restore", backup.clone());
+                answer.refused(409, "Conflict");
+            }
+        }
+        for version in &known {
+            assert!(now_known.contains(version), "a version is lost in life {life}");
+        }
+        known = now_known;
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&kept).expect("file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -97,6 +97,7 @@ with_nginx() {
 # start_nginx TOKEN KEY: the shipped configuration, on a free port, with all files here.
 start_nginx() {
     trap stop_nginx EXIT
+    trap 'exit 130' INT TERM
     for _ in 1 2 3 4 5 6 7 8; do
         port=$(shuf -n 1 -i 20000-32000)
         sed -e "s|/var/log/nginx|$PWD|; s|/run/nginx.pid|$PWD/nginx.pid|" \

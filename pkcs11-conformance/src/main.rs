@@ -34,6 +34,9 @@ use crate::{
     report::{Expected, Report},
 };
 
+/// How many failures of a group are shown while it runs.
+const SHOWN: usize = 10;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(options) => run(&options),
@@ -96,8 +99,12 @@ fn run(options: &Run) -> Result<bool, String> {
             count(Status::Skipped),
             began.elapsed().as_secs_f64()
         );
-        for record in records.iter().filter(|record| record.status == Status::Failed) {
+        let failed: Vec<_> = records.iter().filter(|one| one.status == Status::Failed).collect();
+        for record in failed.iter().take(SHOWN) {
             eprintln!("  {} ({}): {}", record.id, record.clause, record.detail);
+        }
+        if failed.len() > SHOWN {
+            eprintln!("  … and {} more: --markdown has them all", failed.len() - SHOWN);
         }
         results.extend(records);
     }

@@ -156,7 +156,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// How many bytes are wanted.
-    pub fn length(&self) -> Result<usize> {
+    pub fn wanted(&self) -> Result<usize> {
         if self.start.is_null() && self.length != 0 {
             return Err(null("a buffer with a length"));
         }
@@ -168,7 +168,7 @@ impl<'a> Bytes<'a> {
 
     /// Writes `bytes` at `offset`; what does not fit is left out.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
-        let room = self.length()?.saturating_sub(offset).min(bytes.len());
+        let room = self.wanted()?.saturating_sub(offset).min(bytes.len());
         if room > 0 {
             // SAFETY: `offset + room` is within the buffer, so within its allocation.
             let start = unsafe { self.start.add(offset) };

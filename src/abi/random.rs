@@ -23,7 +23,7 @@ pub(super) fn seed(_: &Module, _: Arc<Session>, seed: Input<'_>) -> Result<()> {
 
 pub(super) fn generate(module: &Module, session: Arc<Session>, mut out: Bytes<'_>) -> Result<()> {
     let slot = module.slot(&session);
-    let wanted = out.length()?;
+    let wanted = out.wanted()?;
     let mut done = 0;
     while done < wanted {
         let count = (wanted - done).min(MAX_RANDOM);

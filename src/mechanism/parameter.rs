@@ -38,7 +38,8 @@ impl Pss {
     /// Reads CK_RSA_PKCS_PSS_PARAMS; `fixed` is the hash in the mechanism's name.
     ///
     /// # Errors
-    /// CKR_MECHANISM_PARAM_INVALID for an unknown hash or MGF, or another hash than the fixed one.
+    /// CKR_MECHANISM_PARAM_INVALID for an unknown hash or MGF, another hash than the fixed one, or
+    /// another hash in MGF1.
     pub fn parse(parameter: &Parameter<'_>, fixed: Option<Hash>) -> Result<Pss> {
         let PssParameter { hash, mgf, salt } = parameter.pss()?;
         let named = hash_of(hash)
@@ -47,6 +48,11 @@ impl Pss {
             return Err(invalid(format!("hashAlg {} is not the mechanism's", named.name())));
         }
         let mgf = mgf_of(mgf).ok_or_else(|| invalid(format!("mgf {mgf:#x} is not known")))?;
+        if mgf != named {
+            // Neither the service nor the session keys' implementation has two hashes.
+            let (hash, mgf) = (named.name(), mgf.name());
+            return Err(invalid(format!("PSS with {hash} and MGF1 {mgf}: one hash for both")));
+        }
         let salt = usize::try_from(salt).ok().filter(|salt| *salt <= MAX_SALT);
         let salt = salt.ok_or_else(|| invalid("a salt longer than any RSA key".to_owned()))?;
         Ok(Pss { hash: named, mgf, salt })

@@ -175,7 +175,7 @@ pub static ATTRIBUTES: &[Row] = &[
     rsa_secret(named!(CKA_EXPONENT_2)),
     rsa_secret(named!(CKA_COEFFICIENT)),
     row(named!(CKA_PUBLIC_KEY_INFO), Bytes, Classes::KEY_PAIRS_AND_CERTIFICATES, Template, "DER of the SubjectPublicKeyInfo"),
-    row(named!(CKA_VALUE_LEN), Ulong, Classes::SECRET, Template, "bytes of the key, where the service or our tag tells (api-version 2025-07-01 does)"),
+    row(named!(CKA_VALUE_LEN), Ulong, Classes::SECRET, Template, "bytes of the key, where the service (api-version 2025-07-01 on) or our tag tells it"),
     row(named!(CKA_EXTRACTABLE), Bool, Classes::PRIVATE_OR_SECRET, Template, "false"),
     row(named!(CKA_LOCAL), Bool, Classes::KEYS, Token, "false (unknown: false claims nothing)"),
     row(named!(CKA_NEVER_EXTRACTABLE), Bool, Classes::PRIVATE_OR_SECRET, Token, "false (unknown)"),

@@ -244,7 +244,8 @@ fn check(
 #[test]
 fn keys_of_the_service_are_as_the_table_says() {
     let seed = format!(
-        "{SEED}\ncertificates = [{{ name = 'tls', subject = 'CN=tls', kty = 'EC', curve = 'P-256' }}]"
+        "{}\ncertificates = [{{ name = 'tls', subject = 'CN=tls', kty = 'EC', curve = 'P-256' }}]",
+        *SEED
     );
     let emulator = Emulator::start(&seed);
     let module = Module::start(&emulator.tokens());
@@ -345,7 +346,7 @@ fn session_pairs_are_as_their_templates_say() {
 #[test]
 fn one_attribute_that_cannot_be_told_hides_no_other() {
     const NONE: CK_ULONG = CK_ULONG::MAX;
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let key = session.object(CKO_PRIVATE_KEY, "p256");
@@ -396,7 +397,7 @@ fn one_attribute_that_cannot_be_told_hides_no_other() {
 /// CKA_ID is the SHA-1 of the subjectPublicKey bits, whoever computes it.
 #[test]
 fn ids_are_those_of_rfc_5280() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     for private in session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap() {
@@ -439,7 +440,7 @@ fn ids_are_those_of_rfc_5280() {
 /// A cold process that looks a key up by its unique id asks for that key alone.
 #[test]
 fn a_unique_id_needs_one_look() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let toml = emulator.tokens();
     let unique = {
         let module = Module::start(&toml);

@@ -8,10 +8,11 @@ use std::ptr;
 use cryptoki_sys::*;
 
 use crate::{
-    call,
     service::{Emulator, VAULT},
     signing::{P256, session_ec, session_rsa},
-    token::{Family, Mechanism, Module, NOTHING, Output, Room, Session, bytes, check, number},
+    token::{
+        Family, Mechanism, Module, NOTHING, Output, Room, Session, bytes, call, check, number,
+    },
 };
 
 const SEED: &str = "

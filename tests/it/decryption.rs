@@ -57,7 +57,7 @@ fn what_openssl_encrypts_is_decrypted_by_every_kind_of_key() {
         (oaep(CKM_SHA256, 0, 0, b""), Oracle::Oaep(MessageDigest::sha256())),
         (oaep(0, 0, 0, b""), Oracle::Oaep(MessageDigest::sha1())),
     ];
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     for slot in [0, 1] {
         let session = module.open(slot);
@@ -93,7 +93,7 @@ fn oaep_parameters_are_the_services_or_refused_at_init() {
         (CKM_SHA384, CKG_MGF1_SHA384),
         (CKM_SHA512, CKG_MGF1_SHA512),
     ];
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let (private, _) = session.pair("rsa2048");
@@ -133,7 +133,7 @@ fn oaep_parameters_are_the_services_or_refused_at_init() {
 /// Whatever is wrong with a ciphertext of the right length, the answer is one and the same.
 #[test]
 fn ciphertexts_that_do_not_decrypt_fail_alike() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     for slot in [0, 1] {
         let session = module.open(slot);
@@ -191,7 +191,7 @@ fn ciphertexts_that_do_not_decrypt_fail_alike() {
 
 #[test]
 fn more_plaintext_than_fits_is_refused() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let (_, public) = session.pair("rsa2048");
@@ -208,7 +208,7 @@ fn more_plaintext_than_fits_is_refused() {
 
 #[test]
 fn pkcs1_decryption_can_be_switched_off() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.token(VAULT, "rsa_pkcs1_decrypt = false"));
     let session = module.open(0);
     let (private, public) = session.pair("rsa2048");

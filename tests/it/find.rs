@@ -10,7 +10,7 @@ use crate::{
 
 #[test]
 fn a_search_gives_each_object_once_whatever_the_page() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let template = [number(CKA_KEY_TYPE, CKK_EC)];
@@ -40,7 +40,7 @@ fn a_search_gives_each_object_once_whatever_the_page() {
 
 #[test]
 fn a_search_begins_once_and_ends_when_told() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let (one, other) = (module.open(0), module.open(0));
     one.find_init(&[]).unwrap();
@@ -64,7 +64,7 @@ fn a_search_begins_once_and_ends_when_told() {
 
 #[test]
 fn templates_match_exactly_or_not_at_all() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let modulus = session.value(session.object(CKO_PUBLIC_KEY, "rsa3072"), CKA_MODULUS).unwrap();
@@ -148,7 +148,7 @@ fn session_objects_go_with_their_session() {
 /// Keys that are deleted at the service, and keys that appear there, while searches run.
 #[test]
 fn what_a_search_has_found_stays_found() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.token(VAULT, "cache_ttl = '0s'"));
     let session = module.open(0);
     session.find_init(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap();
@@ -171,7 +171,7 @@ fn what_a_search_has_found_stays_found() {
 /// A key the module cannot show must not hide the others.
 #[test]
 fn secret_keys_are_shown_beside_pairs() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(1);
     assert_eq!(session.find(&[]).unwrap().len(), 15);

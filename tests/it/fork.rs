@@ -13,10 +13,9 @@ use std::{
 use cryptoki_sys::*;
 
 use crate::{
-    call,
     service::{Emulator, VAULT},
     signing::{P256, session_ec},
-    token::{Family, Mechanism, Module, Session, check, is_alone, threads},
+    token::{Family, Mechanism, Module, Session, call, check, is_alone, threads},
 };
 
 const SEED: &str = "

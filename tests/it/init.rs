@@ -7,9 +7,8 @@ use std::{ffi::c_void, fs, ptr, sync::Barrier, thread};
 use cryptoki_sys::*;
 
 use crate::{
-    call,
     service::{Emulator, VAULT},
-    token::{Module, check, is_alone, threads},
+    token::{Module, call, check, is_alone, threads},
 };
 
 const ENDPOINT: &str = "https://contoso.vault.azure.net";

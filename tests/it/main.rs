@@ -1,9 +1,6 @@
 //! The module as its users load it: the shared object, under the emulator's services, in real
 //! clients and in host programs of our own.
 
-// `call!` takes what a C caller may pass, which is anything.
-#![allow(clippy::macro_metavars_in_unsafe)]
-
 mod abi;
 mod attributes;
 mod calls;
@@ -17,6 +14,7 @@ mod find;
 mod fork;
 mod generate;
 mod init;
+mod life;
 mod login;
 mod matrix;
 mod messages;

@@ -4,10 +4,7 @@
 
 use cryptoki_sys::*;
 
-use crate::{
-    call,
-    token::{Mechanism, Output, Room, Rv, Session, check, input},
-};
+use crate::token::{Mechanism, Output, Room, Rv, Session, call, check, input};
 
 /// CK_GCM_MESSAGE_PARAMS with its buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]

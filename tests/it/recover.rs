@@ -22,7 +22,7 @@ fn recovered(
 
 #[test]
 fn gives_back_what_was_signed_and_nothing_of_a_damaged_signature() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let (private, public) = session.pair("rsa2048");
@@ -51,7 +51,7 @@ fn gives_back_what_was_signed_and_nothing_of_a_damaged_signature() {
 
 #[test]
 fn a_query_and_a_short_buffer_leave_the_operation() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let (public, private) = session_rsa(&session, 2048);
@@ -72,7 +72,7 @@ fn a_query_and_a_short_buffer_leave_the_operation() {
 
 #[test]
 fn only_public_rsa_keys_that_allow_it_and_only_pkcs1() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let (private, public) = session.pair("rsa2048");

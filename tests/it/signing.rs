@@ -1,13 +1,15 @@
 //! Signatures: every mechanism that is listed, on every kind of key, of a vault, of an HSM and of
 //! a session, one-shot and in parts; each is checked by OpenSSL and by the module.
 
+use std::sync::LazyLock;
+
 use cryptoki_sys::*;
 use openssl::{
     bn::BigNum,
     ecdsa::EcdsaSig,
     hash::{MessageDigest, hash},
     pkey::{PKey, Public},
-    rsa::Padding,
+    rsa::{Padding, Rsa},
     sign::{RsaPssSaltlen, Verifier},
 };
 
@@ -28,18 +30,24 @@ pub const RSA_KEYS: [(&str, CK_ULONG); 3] =
 pub const EC_KEYS: [(&str, &[u8]); 4] =
     [("p256", P256), ("p256k", P256K), ("p384", P384), ("p521", P521)];
 
-/// A seed with those keys; `oct` keys are the HSM's only.
-pub const SEED: &str = "
-keys = [
-    { name = 'rsa2048', kty = 'RSA', size = 2048 },
-    { name = 'rsa3072', kty = 'RSA', size = 3072 },
-    { name = 'rsa4096', kty = 'RSA', size = 4096 },
-    { name = 'p256', kty = 'EC', curve = 'P-256' },
-    { name = 'p256k', kty = 'EC', curve = 'P-256K' },
-    { name = 'p384', kty = 'EC', curve = 'P-384' },
-    { name = 'p521', kty = 'EC', curve = 'P-521' },
-    { name = 'aes256', kty = 'oct-HSM', size = 256, ops = ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'] },
-]";
+/// A seed with those keys, the RSA keys made once for all tests; `oct` keys are the HSM's only.
+pub static SEED: LazyLock<String> = LazyLock::new(|| {
+    let mut seed = String::from(
+        "keys = [
+            { name = 'p256', kty = 'EC', curve = 'P-256' },
+            { name = 'p256k', kty = 'EC', curve = 'P-256K' },
+            { name = 'p384', kty = 'EC', curve = 'P-384' },
+            { name = 'p521', kty = 'EC', curve = 'P-521' },
+            { name = 'aes256', kty = 'oct-HSM', size = 256,
+              ops = ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'] },",
+    );
+    for (name, bits) in RSA_KEYS {
+        let key = Rsa::generate(bits as u32).and_then(PKey::from_rsa).expect("a key");
+        let pem = String::from_utf8(key.private_key_to_pem_pkcs8().expect("PEM")).expect("PEM");
+        seed += &format!("{{ name = '{name}', pem = \"\"\"{pem}\"\"\" }},");
+    }
+    seed + "]"
+});
 
 const DATA: &[u8] =
     b"What is signed, in one piece or in several, is the same to the one who verifies.";
@@ -235,7 +243,7 @@ fn key_type(case: &Case) -> CK_KEY_TYPE {
 
 #[test]
 fn every_listed_mechanism_signs_and_verifies_with_every_kind_of_key() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     for slot in [0, 1] {
         let session = module.open(slot);
@@ -317,7 +325,7 @@ fn signs(
 /// Any digest with any curve, as long as it fits what the service takes.
 #[test]
 fn ecdsa_takes_digests_of_any_length() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let ecdsa = Mechanism::plain(CKM_ECDSA);
     let session = module.open(0);
@@ -376,7 +384,7 @@ fn rsa_pkcs_signs_what_it_is_given_or_says_that_it_cannot() {
         ("one byte", vec![1], false),
         ("the most", vec![3; 245], false),
     ];
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let mechanism = Mechanism::plain(CKM_RSA_PKCS);
     for slot in [0, 1] {
@@ -426,7 +434,7 @@ fn pss_parameters_are_the_services_or_refused_at_init() {
         (CKM_SHA384_RSA_PKCS_PSS, Some(CKM_SHA384)),
         (CKM_SHA512_RSA_PKCS_PSS, Some(CKM_SHA512)),
     ];
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let (private, _) = session.pair("rsa2048");
@@ -478,7 +486,7 @@ fn pss_parameters_are_the_services_or_refused_at_init() {
 /// A mechanism without parameter takes none.
 #[test]
 fn a_parameter_where_there_is_none_is_refused() {
-    let emulator = Emulator::start(SEED);
+    let emulator = Emulator::start(&SEED);
     let module = Module::start(&emulator.tokens());
     let session = module.open(0);
     let rsa = session.object(CKO_PRIVATE_KEY, "rsa2048");

@@ -28,8 +28,6 @@ pub type Template = Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>;
 pub const NOTHING: [CK_OBJECT_HANDLE; 0] = [];
 
 /// Calls one function of the module's 3.2 list.
-#[macro_export]
-#[allow(clippy::macro_metavars_in_unsafe)] // the arguments are what a C caller may pass: anything
 macro_rules! call {
     ($module:expr, $function:ident($($argument:expr),* $(,)?)) => {{
         let function = $module.functions().$function.expect(stringify!($function));
@@ -37,6 +35,7 @@ macro_rules! call {
         unsafe { function($($argument),*) }
     }};
 }
+pub(crate) use call;
 
 /// One loaded copy of the module. Finalized when dropped, never unloaded.
 pub struct Module {

@@ -86,7 +86,8 @@ fn configuration(endpoint: &str, credential: &str) -> String {
     let given = [("endpoint", endpoint), ("credential", credential)];
     let mut text = String::from(
         "# Configuration of akv-pkcs11. Every key is here; those that are commented out have the\n\
-         # default that their comment names, and the value beside them is an example.\n",
+         # default that their comment names, and the value beside them is an example. The tables\n\
+         # that comments speak of are in docs/configuration.md.\n",
     );
     section(&mut text, "[log]", LOG, &[]);
     section(&mut text, "[[token]]", TOKEN, &given);
@@ -109,16 +110,16 @@ fn section(text: &mut String, title: &str, keys: &[Key], given: &[(&str, &str)])
         text.push('\n');
         comment(text, key.meaning);
         let default = match key.absent {
-            Absent::Required => "required".to_owned(),
-            Absent::Is(literal) => literal.to_owned(),
-            Absent::Means(words) => words.to_owned(),
-            Absent::Env(name) | Absent::EnvIfSet(name) => name.to_owned(),
-            Absent::EnvFile(name) => format!("the file {name} names"),
+            Absent::Required => "Required.".to_owned(),
+            Absent::Is(literal) => format!("Default: {literal}."),
+            Absent::Means(words) => format!("Default: {words}."),
+            Absent::Env(name) | Absent::EnvIfSet(name) => format!("Default: {name}."),
+            Absent::EnvFile(name) => format!("Default: the file {name} names."),
         };
         if let Kind::OneOf(choices) = key.kind {
             comment(text, &format!("One of {}.", choices.join(", ")));
         }
-        comment(text, &format!("Default: {default}."));
+        comment(text, &default);
         let _ = match given.iter().find(|(name, _)| *name == key.name) {
             Some((_, value)) => writeln!(text, "{} = {}", key.name, toml_string(value)),
             None => writeln!(text, "# {} = {}", key.name, key.example),

@@ -4,6 +4,8 @@
 //! library; here are the command line, the sentences and the tables.
 
 mod cli;
+#[cfg(test)]
+mod docs;
 mod doctor;
 mod failure;
 mod files;
@@ -12,8 +14,6 @@ mod init;
 mod key;
 mod mechanisms;
 mod output;
-#[cfg(test)]
-mod reference;
 mod target;
 mod uri;
 

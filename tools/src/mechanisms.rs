@@ -75,3 +75,26 @@ impl Row {
         [self.mechanism.to_owned(), format!("{:#010x}", self.number), self.uses.join(","), bits]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Properties of mechanisms, which are no uses.
+    const PROPERTIES: CK_FLAGS = CKF_HW
+        | CKF_EC_F_P
+        | CKF_EC_F_2M
+        | CKF_EC_ECPARAMETERS
+        | CKF_EC_NAMEDCURVE
+        | CKF_EC_OID
+        | CKF_EC_UNCOMPRESS
+        | CKF_EC_COMPRESS;
+
+    #[test]
+    fn every_use_has_a_name() {
+        let named = USES.iter().fold(PROPERTIES, |flags, (flag, _)| flags | flag);
+        for row in MECHANISMS {
+            assert_eq!(row.uses & !named, 0, "{}: {:#x}", row.name, row.uses);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use akv_pkcs11::{
-    config::TokenConfig,
+    config::{Login, TokenConfig},
     object::{
         Object,
         project::{self, Standing},
@@ -128,6 +128,8 @@ fn token_lines(token: &TokenConfig, module: &Path) -> Vec<Line> {
 fn key_lines(token: &TokenConfig, module: &Path, uri: &str, label: &str) -> Vec<Line> {
     let module = module.display();
     let line = |program, line| Line { program, line };
+    // Where nobody logs in any PIN is accepted, but keytool asks for one nevertheless.
+    let pin = if token.login == Login::None { " -storepass ''" } else { "" };
     vec![
         line(
             "openssl",
@@ -150,7 +152,7 @@ fn key_lines(token: &TokenConfig, module: &Path, uri: &str, label: &str) -> Vec<
             "java",
             format!(
                 "keytool -list -keystore NONE -storetype PKCS11 -providerClass \
-             sun.security.pkcs11.SunPKCS11 -providerArg p11.cfg -alias {}",
+             sun.security.pkcs11.SunPKCS11 -providerArg p11.cfg{pin} -alias {}",
                 quoted(label)
             ),
         ),

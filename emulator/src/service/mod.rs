@@ -33,6 +33,7 @@ use crate::fault::Faults;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{self, Found, Match, Operation};
 use crate::state::State;
+use crate::store::Store;
 use crate::throttle::Throttle;
 
 /// A request, body read.
@@ -96,6 +97,7 @@ pub struct Service {
     counters: Arc<Counters>,
     entra: Arc<Entra>,
     faults: Arc<Faults>,
+    store: Option<Arc<Store>>,
     throttle: Throttle,
     /// Held while keys rotate by policy.
     rotations: tokio::sync::Mutex<()>,
@@ -113,6 +115,8 @@ pub struct Shared {
     pub entra: Arc<Entra>,
     /// Trouble on order.
     pub faults: Arc<Faults>,
+    /// Where everything is kept, if it is.
+    pub store: Option<Arc<Store>>,
 }
 
 /// A request that is allowed to be carried out.
@@ -132,26 +136,40 @@ impl Service {
         switches: Switches,
         shared: &Shared,
         backup_key: Arc<Zeroizing<Vec<u8>>>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, String> {
+        let label = label(kind, name);
+        let saved = shared.store.as_ref().map(|store| store.load(&label)).transpose()?;
+        let state: State = saved.flatten().unwrap_or_default();
+        Ok(Self {
             name: name.to_owned(),
             kind,
             dialect: dialect::of(kind),
             switches,
-            state: RwLock::default(),
+            state: RwLock::new(state),
             clock: Arc::clone(&shared.clock),
             counters: Arc::clone(&shared.counters),
             entra: Arc::clone(&shared.entra),
             faults: Arc::clone(&shared.faults),
+            store: shared.store.clone(),
             throttle: Throttle::default(),
             rotations: tokio::sync::Mutex::default(),
             backup_key,
+        })
+    }
+
+    /// Writes the state down, where it shall be kept.
+    pub(crate) fn save(&self) -> Result<(), String> {
+        match &self.store {
+            None => Ok(()),
+            Some(store) => store.save(&self.label(), || {
+                serde_json::to_value(&*self.state.read()).map_err(|error| error.to_string())
+            }),
         }
     }
 
     /// Its name in the counters: `vault:NAME` or `managed-hsm:NAME`.
     pub fn label(&self) -> String {
-        format!("{}:{}", self.kind.as_str(), self.name)
+        label(self.kind, &self.name)
     }
 
     /// Answers a request, or lets it meet the trouble that was ordered for it.
@@ -267,7 +285,11 @@ impl Service {
         principal.check(self.kind, &self.switches, &found)?;
         self.rotate_due().await;
         let request = Request { call, name: &found.name, version: &found.version, api };
-        self.dispatch(found.route.operation, found.route.name, &request).await
+        let outcome = self.dispatch(found.route.operation, found.route.name, &request).await?;
+        if found.route.changes() {
+            self.save().map_err(Refusal::Internal)?;
+        }
+        Ok(outcome)
     }
 
     fn api_version(&self, call: &Call) -> Result<ApiVersion, Refusal> {
@@ -389,6 +411,10 @@ impl Call {
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
+}
+
+fn label(kind: ServiceKind, name: &str) -> String {
+    format!("{}:{name}", kind.as_str())
 }
 
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {

@@ -32,7 +32,8 @@ impl Service {
         }
         let _turn = self.rotations.lock().await;
         for name in self.due() {
-            if let Err(refusal) = self.rotate(&name).await {
+            let rotated = self.rotate(&name).await.map(drop);
+            if let Err(refusal) = rotated.and_then(|()| self.save().map_err(Refusal::Internal)) {
                 eprintln!("akv-emulator: rotation of '{name}' in {}: {refusal:?}", self.label());
             }
         }

@@ -14,6 +14,7 @@ use super::Service;
 use crate::config::ServiceKind;
 use crate::crypto::Material;
 use crate::refusal::Refusal;
+use crate::state::folded;
 
 /// What a seed file describes; TOML, or JSON of the same shape.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -143,7 +144,7 @@ impl Service {
         let mine = |service: &Option<String>| {
             service.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(&self.name))
         };
-        for key in seed.keys.iter().filter(|key| mine(&key.service)) {
+        for key in seed.keys.iter().filter(|key| mine(&key.service) && !self.has(&key.name)) {
             let secret = key.kty.as_deref().is_some_and(|kty| kty.starts_with("oct"));
             if secret
                 && key.service.is_none()
@@ -157,14 +158,22 @@ impl Service {
                 .map_err(|refusal| format!("seed key '{}': {refusal:?}", key.name))?;
         }
         if self.kind == ServiceKind::Vault {
-            for certificate in seed.certificates.iter().filter(|one| mine(&one.service)) {
+            for certificate in
+                seed.certificates.iter().filter(|one| mine(&one.service) && !self.has(&one.name))
+            {
                 self.plant_certificate(certificate).await.map_err(|refusal| {
                     format!("seed certificate '{}': {refusal:?}", certificate.name)
                 })?;
             }
             self.settle_certificates();
         }
-        Ok(())
+        self.save()
+    }
+
+    /// Whether the name is there already: what was kept is not seeded again.
+    fn has(&self, name: &str) -> bool {
+        let (state, name) = (self.state.read(), folded(name));
+        state.keys.contains_key(&name) || state.certificates.contains_key(&name)
     }
 
     async fn plant_key(&self, seed: &KeySeed) -> Result<(), Refusal> {

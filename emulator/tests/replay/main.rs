@@ -8,6 +8,7 @@
 
 mod arrange;
 mod compare;
+mod objects;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,12 +1,21 @@
 //! The cases, by group.
 
 mod attributes;
+mod buffers;
+mod concurrency;
+mod digests;
+mod encryption;
 mod find;
 mod info;
 mod initialize;
 mod interfaces;
+mod mechanisms;
 mod precedence;
+mod random;
 mod sessions;
+mod signatures;
+mod states;
+mod templates;
 
 use crate::case::Group;
 
@@ -19,6 +28,15 @@ pub const GROUPS: &[Group] = &[
     sessions::GROUP,
     find::GROUP,
     attributes::GROUP,
+    random::GROUP,
+    buffers::GROUP,
+    states::GROUP,
+    mechanisms::GROUP,
+    digests::GROUP,
+    signatures::GROUP,
+    encryption::GROUP,
+    templates::GROUP,
+    concurrency::GROUP,
 ];
 
 /// The group of this name.

@@ -36,7 +36,7 @@ for TOKEN in kv1 hsm1; do
     say "$TOKEN: mechanisms"
     expect_counted "$(service_of $TOKEN)" requests 0 clean p11 -M
     has '^  RSA-PKCS-KEY-PAIR-GEN, keySize={2048,4096}, generate_key_pair' \
-        '^  RSA-PKCS, keySize={2048,4096}, encrypt, decrypt, sign, verify' \
+        '^  RSA-PKCS, keySize={2048,4096}, encrypt, decrypt, sign, sign_recover, verify,' \
         '^  ECDSA, keySize={256,521}, sign, verify' '^  SHA256, digest'
 done
 

@@ -91,5 +91,7 @@ digest() { openssl dgst "-$1" -binary -out "$1.digest" "$2"; }
 # listed FLAG: the mechanisms of the token that have this flag (sign, decrypt …).
 listed() { p11 -M | sed -n "/, $1\(,\|\$\)/s/^  \([^,]*\),.*/\1/p"; }
 
-# hash_of MECHANISM: sha256 from SHA256-RSA-PKCS-PSS or ECDSA-SHA256.
-hash_of() { printf '%s\n' "$1" | sed -n 's/.*SHA\([0-9]*\).*/sha\1/p'; }
+# hash_of MECHANISM: sha256 from SHA256-RSA-PKCS-PSS or ECDSA-SHA256, sha3-256 from ECDSA-SHA3-256.
+hash_of() {
+    printf '%s\n' "$1" | sed -n -e 's/.*SHA3-\([0-9]*\).*/sha3-\1/p;t' -e 's/.*SHA\([0-9]*\).*/sha\1/p'
+}

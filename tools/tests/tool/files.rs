@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::World;
+use crate::support::{SEED, World};
 
 #[test]
 fn init_writes_files_that_work() {
@@ -42,10 +42,11 @@ fn init_writes_files_that_work() {
     assert!(!world.path("config.toml").exists());
 }
 
-/// Java, p11-kit and OpenSSL are others' tests; this is that the written lines are right.
+/// What programs do with the module is tested elsewhere; here, that the written lines are right.
 #[test]
 fn ready_lines_are_ready() {
-    let world = World::new();
+    let certificate = "[[certificates]]\nname = \"tls\"\nsubject = \"CN=localhost\"\n";
+    let world = World::with("", &format!("{SEED}{certificate}"));
     let module = module();
     let module = module.to_str().unwrap();
     let lines = world.run(["--token", "kv1", "--json", "uri", "rsa", "--module", module]).json();
@@ -62,6 +63,14 @@ fn ready_lines_are_ready() {
         shell(&world, "openssl dgst -sha256 -verify public.pem -signature signature FILE");
     assert!(verified.contains("Verified OK"), "{verified} {}", data.display());
     assert_eq!(world.counter("vault:kv1", "keys/sign"), 1);
+
+    // Java sees what has a certificate; the p11.cfg of init is the one the line names.
+    let endpoint = "https://contoso.vault.azure.net";
+    world.run(["init", "--endpoint", endpoint, "--module", module]).ok();
+    let lines = world.run(["--token", "kv1", "--json", "uri", "tls"]).json();
+    let java = lines["lines"].as_array().unwrap().iter().find(|each| each["program"] == "java");
+    let listed = shell(&world, java.expect("a line for Java")["line"].as_str().unwrap());
+    assert!(listed.contains("tls, PrivateKeyEntry"), "{listed}");
 
     let token = world.run(["--token", "kv1", "--json", "uri", "--module", module]).json();
     let tool = token["lines"][0]["line"].as_str().unwrap();
@@ -83,7 +92,7 @@ fn shell(world: &World, line: &str) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{line}: {stderr}\n(packages openssl, libengine-pkcs11-openssl, opensc: `make deps`)"
+        "{line}: {stderr}\n(packages openssl, libengine-pkcs11-openssl, opensc, default-jre-headless: `make deps`)"
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
