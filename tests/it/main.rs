@@ -13,6 +13,7 @@ mod decryption;
 mod find;
 mod fork;
 mod generate;
+mod identity;
 mod init;
 mod life;
 mod login;
