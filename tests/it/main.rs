@@ -2,6 +2,7 @@
 //! clients and in host programs of our own.
 
 mod abi;
+mod arguments;
 mod attributes;
 mod calls;
 mod clients_java;
@@ -23,6 +24,7 @@ mod recover;
 mod requests;
 mod secrets;
 mod service;
+mod session;
 mod signing;
 mod support;
 mod token;
