@@ -25,7 +25,7 @@ fmt: ## format all Rust code
 	cargo fmt --all
 
 docs: ## rewrite the parts of docs/ that come from tables
-	UPDATE_DOCS=1 cargo test --workspace --quiet docs
+	UPDATE_DOCS=1 cargo test --workspace --quiet -- docs documentation
 
 emulator: deps ## serve a vault and a Managed HSM until Ctrl-C
 	cargo run --quiet --package akv-emulator -- run --vault contoso --hsm contoso-hsm --seed demo

@@ -1,5 +1,7 @@
 //! `[[token]]`: from a table to a [`TokenConfig`].
 
+use std::net::IpAddr;
+
 use akv_wire::{ApiVersion, Feature};
 use sha2::{Digest, Sha256};
 
@@ -92,6 +94,9 @@ pub fn read(
             None => default_serial(&endpoint),
         },
         address: match s.text("address") {
+            Some(_) if endpoint.host.parse::<IpAddr>().is_ok() => {
+                return Err(s.refuse("address", "is of no use: the endpoint names an IP address"));
+            }
             Some(text) => Some(
                 cloud::parse_address(text, endpoint.port)
                     .map_err(|problem| s.error("address", format!("address {problem}")))?,

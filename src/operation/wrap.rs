@@ -80,10 +80,7 @@ impl Wrapping {
         }
         let plain = match &object.material {
             Material::Private(key) => key.pkcs8_der()?,
-            Material::Vault(_)
-            | Material::Secret(_)
-            | Material::Public(_)
-            | Material::None => {
+            Material::Vault(_) | Material::Secret(_) | Material::Public(_) | Material::None => {
                 return Err(Error::new(
                     CKR_KEY_NOT_WRAPPABLE,
                     format!("{} does not wrap '{}'", mechanism.name, object.label()),

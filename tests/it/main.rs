@@ -2,6 +2,7 @@
 //! clients and in host programs of our own.
 
 mod abi;
+mod arguments;
 mod attributes;
 mod calls;
 mod clients_java;
@@ -13,6 +14,7 @@ mod decryption;
 mod find;
 mod fork;
 mod generate;
+mod identity;
 mod init;
 mod life;
 mod login;
@@ -24,6 +26,7 @@ mod recover;
 mod requests;
 mod secrets;
 mod service;
+mod session;
 mod signing;
 mod support;
 mod symmetric;

@@ -172,8 +172,11 @@ fn wrap(
     } else {
         ctx.decrypt_init(Some(cipher), Some(key), None)?;
     }
-    let mut output = Vec::new();
-    ctx.cipher_update_vec(input, &mut output)?;
+    // As long as the input and more: OpenSSL wipes that many bytes of the output when what it
+    // unwraps is damaged, although the result itself is shorter.
+    let mut output = vec![0; input.len() + 2 * BLOCK];
+    let length = ctx.cipher_update(input, Some(&mut output))?;
+    output.truncate(length);
     ctx.cipher_final_vec(&mut output)?;
     Ok(output)
 }

@@ -244,6 +244,10 @@ fn mistakes_outside_of_one_token() {
             "",
             ": token is missing (example: token = [{ endpoint = \"https://contoso.vault.azure.net\" }])",
         ),
+        (
+            "[[token]]\nendpoint = \"https://10.0.0.5\"\nservice = \"vault\"\nauthority = \"https://10.0.0.6\"\nscope = \"https://vault.azure.net/.default\"\naddress = \"10.0.0.4\"",
+            r#":6: token 1: address "10.0.0.4" is of no use: the endpoint names an IP address"#,
+        ),
         ("token = []", ":1: there is no [[token]]; one vault or HSM needs one"),
         (
             "[token]",

@@ -1,0 +1,307 @@
+//! Identity: CKA_ID, CKA_LABEL, CKA_UNIQUE_ID, which version a label means, and which certificate
+//! belongs to it.
+
+use std::fs;
+
+use akv_pkcs11::vault::KeyRef;
+use akv_wire::KeyCreateParameters;
+use cryptoki_sys::*;
+use openssl::{
+    pkey::{Id, PKey},
+    sha::sha1,
+    x509::X509,
+};
+
+use crate::{
+    service::{Emulator, HSM, VAULT},
+    signing::SEED,
+    token::{Family, Mechanism, Module, NOTHING, bytes, number},
+};
+
+/// CKA_ID is the SHA-1 of the subjectPublicKey bits, whoever computes it.
+#[test]
+fn ids_are_those_of_rfc_5280() {
+    let emulator = Emulator::start(&SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    for private in session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap() {
+        let label = session.text(private, CKA_LABEL).unwrap();
+        let der = session.value(private, CKA_PUBLIC_KEY_INFO).unwrap();
+        let key = PKey::public_key_from_der(&der).unwrap();
+        let bits = match key.id() {
+            Id::RSA => key.rsa().unwrap().public_key_to_der_pkcs1().unwrap(),
+            Id::EC => {
+                let ec = key.ec_key().unwrap();
+                let mut context = openssl::bn::BigNumContext::new().unwrap();
+                let form = openssl::ec::PointConversionForm::UNCOMPRESSED;
+                ec.public_key().to_bytes(ec.group(), form, &mut context).unwrap()
+            }
+            other => panic!("{other:?}"),
+        };
+        let id = session.value(private, CKA_ID).unwrap();
+        assert_eq!(id, sha1(&bits), "{label}");
+        if key.id() == Id::EC {
+            let point = session.value(private, CKA_EC_POINT).unwrap();
+            let header = point.len() - bits.len();
+            assert_eq!((point[0], &point[header..]), (4, &bits[..]), "a DER OCTET STRING");
+        }
+        let by_id = [bytes(CKA_ID, &id), number(CKA_CLASS, CKO_PUBLIC_KEY)];
+        let found = session.find(&by_id).unwrap();
+        assert_eq!(found.len(), 1, "{label}");
+        assert_eq!(session.text(found[0], CKA_LABEL).unwrap(), label);
+        let unique = session.text(private, CKA_UNIQUE_ID).unwrap();
+        assert!(unique.starts_with(&format!("{label}/")) && unique.ends_with("#priv"), "{unique}");
+        assert_eq!(session.find(&[bytes(CKA_UNIQUE_ID, &unique)]).unwrap(), [private]);
+    }
+    let hsm = module.open(1);
+    let aes = hsm.object(CKO_SECRET_KEY, "aes256");
+    let unique = hsm.text(aes, CKA_UNIQUE_ID).unwrap();
+    let version = unique.strip_prefix("aes256/").unwrap().strip_suffix("#sec").unwrap().to_owned();
+    let id: String = hsm.value(aes, CKA_ID).unwrap().iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(id, version, "the 16 bytes of the version");
+}
+
+/// A cold process that looks a key up by its unique id asks for that key alone.
+#[test]
+fn a_unique_id_needs_one_look() {
+    let emulator = Emulator::start(&SEED);
+    let toml = emulator.tokens();
+    let unique = {
+        let module = Module::start(&toml);
+        let session = module.open(0);
+        let key = session.object(CKO_PRIVATE_KEY, "p384");
+        session.text(key, CKA_UNIQUE_ID).unwrap()
+    };
+    emulator.reset();
+    let module = Module::start(&toml);
+    let session = module.open(0);
+    let template = [number(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_UNIQUE_ID, &unique)];
+    assert_eq!(session.find(&template).unwrap().len(), 1);
+    assert_eq!(emulator.counts(VAULT).into_iter().collect::<Vec<_>>(), [("keys/get".into(), 1)]);
+    let none = [bytes(CKA_UNIQUE_ID, "no-slash")];
+    assert_eq!(session.find(&none).unwrap(), NOTHING);
+}
+
+fn ec_parameters() -> KeyCreateParameters {
+    KeyCreateParameters {
+        kty: Some("EC".into()),
+        crv: Some("P-256".into()),
+        ..KeyCreateParameters::default()
+    }
+}
+
+fn version_of(bundle: &akv_wire::KeyBundle) -> String {
+    bundle.key.name_and_version().expect("an identifier").1.to_owned()
+}
+
+#[test]
+fn versions_are_shown_as_configured() {
+    let emulator = Emulator::start("");
+    let vault = emulator.vault(VAULT);
+    let versions: Vec<String> = (0..3)
+        .map(|_| version_of(&vault.create_key("rolling", &ec_parameters()).unwrap()))
+        .collect();
+    let labels = |module: &Module| {
+        let session = module.open(0);
+        let keys = session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap();
+        let mut labels: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let unique = session.text(*key, CKA_UNIQUE_ID).unwrap();
+                (session.text(*key, CKA_LABEL).unwrap(), unique)
+            })
+            .collect();
+        labels.sort();
+        labels
+    };
+    let unique = |version: &str| format!("rolling/{version}#priv");
+    let current = Module::start(&emulator.token(VAULT, ""));
+    assert_eq!(labels(&current), [("rolling".into(), unique(&versions[2]))]);
+
+    let pinned =
+        Module::start(&emulator.token(VAULT, &format!("keys = ['rolling/{}']", versions[0])));
+    assert_eq!(labels(&pinned), [("rolling".into(), unique(&versions[0]))]);
+
+    let enabled = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let mut wanted = vec![
+        ("rolling".to_owned(), unique(&versions[2])),
+        (format!("rolling@{}", versions[0]), unique(&versions[0])),
+        (format!("rolling@{}", versions[1]), unique(&versions[1])),
+    ];
+    wanted.sort();
+    assert_eq!(labels(&enabled), wanted);
+    // Each version signs with its own key.
+    let session = enabled.open(0);
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    for (label, _) in &wanted {
+        let (private, public) = session.pair(label);
+        let signature = session.sign(&ecdsa, private, &[9; 32]).unwrap();
+        session.verify(&ecdsa, public, &[9; 32], &signature).unwrap();
+    }
+    // Cold, by label alone.
+    let cold = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let session = cold.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, &format!("rolling@{}", versions[1]));
+    assert_eq!(session.text(key, CKA_UNIQUE_ID).unwrap(), unique(&versions[1]));
+}
+
+/// Names mean one key whatever their case; labels do not.
+#[test]
+fn labels_have_a_case() {
+    let emulator = Emulator::start("keys = [{ name = 'Web-1', kty = 'EC', curve = 'P-256' }]");
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    for wrong in ["web-1", "WEB-1"] {
+        assert_eq!(session.find(&[bytes(CKA_LABEL, wrong)]).unwrap(), NOTHING, "{wrong}");
+    }
+    session.object(CKO_PRIVATE_KEY, "Web-1");
+    for no_name in ["a b", "", "ü", "a/b", "..", "%2e", "web@1"] {
+        assert_eq!(session.find(&[bytes(CKA_LABEL, no_name)]).unwrap(), NOTHING, "{no_name}");
+    }
+    assert_eq!(session.find(&[bytes(CKA_LABEL, [0xff, 0xfe])]).unwrap(), NOTHING, "not UTF-8");
+}
+
+/// After a rotation the label stays with the version whose certificate is configured: that is the
+/// one a server's certificate needs.
+#[test]
+fn a_configured_certificate_pins_its_version() {
+    let seed = "certificates = [{ name = 'www', subject = 'CN=www', kty = 'EC', curve = 'P-256' }]";
+    for (service, own) in [(VAULT, true), (HSM, false)] {
+        let emulator = Emulator::start(if own { seed } else { "" });
+        let vault = emulator.vault(service);
+        let file = emulator.folder.path().join("www.pem");
+        let (x509, version) = if own {
+            let der = vault.certificate(KeyRef::current("www")).unwrap().der().unwrap().unwrap();
+            let bundle = vault.key(KeyRef::current("www")).unwrap();
+            (X509::from_der(&der).unwrap(), version_of(&bundle))
+        } else {
+            let bundle = vault.create_key("www", &ec_parameters()).unwrap();
+            let toml = emulator.token(service, "");
+            let module = Module::start(&toml);
+            let session = module.open(0);
+            let key = session.object(CKO_PUBLIC_KEY, "www");
+            (self_made(&session.value(key, CKA_PUBLIC_KEY_INFO).unwrap()), version_of(&bundle))
+        };
+        fs::write(&file, x509.to_pem().unwrap()).unwrap();
+        vault.create_key("www", &ec_parameters()).unwrap();
+        vault.create_key("www", &ec_parameters()).unwrap();
+
+        let more = format!("certificates = ['{}']", file.display());
+        let module = Module::start(&emulator.token(service, &more));
+        let session = module.open(0);
+        let key = session.object(CKO_PRIVATE_KEY, "www");
+        let unique = session.text(key, CKA_UNIQUE_ID).unwrap();
+        assert_eq!(unique, format!("www/{version}#priv"), "{service}");
+        let certificate = session.object(CKO_CERTIFICATE, "www");
+        assert_eq!(session.value(certificate, CKA_VALUE).unwrap(), x509.to_der().unwrap());
+        assert_eq!(session.value(certificate, CKA_ID), session.value(key, CKA_ID));
+        let ecdsa = Mechanism::plain(CKM_ECDSA_SHA256);
+        let signature = session.sign(&ecdsa, key, b"hello").unwrap();
+        let (_, public) = session.pair("www");
+        session.verify(&ecdsa, public, b"hello", &signature).unwrap();
+        session.init(Family::Verify, &ecdsa, public).unwrap();
+    }
+}
+
+/// A certificate for a public key, signed by a key of nobody's.
+fn self_made(info: &[u8]) -> X509 {
+    use openssl::{asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, x509::X509NameBuilder};
+    let group = ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let signer = PKey::from_ec_key(ec::EcKey::generate(&group).unwrap()).unwrap();
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_text("CN", "www").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+    builder.set_pubkey(&PKey::public_key_from_der(info).unwrap()).unwrap();
+    builder.sign(&signer, MessageDigest::sha256()).unwrap();
+    builder.build()
+}
+
+/// Leaf and chain of a file: one leaf for the key, each certificate of the chain by itself.
+#[test]
+fn a_chain_is_shown_behind_its_leaf() {
+    let emulator = Emulator::start("");
+    let key = emulator.vault(HSM).create_key("www", &ec_parameters()).unwrap();
+    let module = Module::start(&emulator.token(HSM, ""));
+    let info = {
+        let session = module.open(0);
+        let public = session.object(CKO_PUBLIC_KEY, "www");
+        session.value(public, CKA_PUBLIC_KEY_INFO).unwrap()
+    };
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::SECP384R1).unwrap();
+    let other = || {
+        let pair = PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+        self_made(&pair.public_key_to_der().unwrap())
+    };
+    let (leaf, middle, root) = (self_made(&info), other(), other());
+    let file = emulator.folder.path().join("chain.pem");
+    let pem: Vec<u8> = [&leaf, &middle, &root].map(|one| one.to_pem().unwrap()).concat();
+    fs::write(&file, pem).unwrap();
+    let more = format!("certificates = ['{}']", file.display());
+    let module = Module::start(&emulator.token(HSM, &more));
+    let session = module.open(0);
+    let found = session.find(&[number(CKA_CLASS, CKO_CERTIFICATE)]).unwrap();
+    let mut shown: Vec<_> = found
+        .iter()
+        .map(|one| (session.value(*one, CKA_VALUE).unwrap(), session.value(*one, CKA_ID).unwrap()))
+        .collect();
+    shown.sort();
+    let mut wanted: Vec<_> = [&leaf, &middle, &root].map(|one| one.to_der().unwrap()).to_vec();
+    wanted.sort();
+    assert_eq!(shown.iter().map(|(der, _)| der.clone()).collect::<Vec<_>>(), wanted);
+    let mut ids: Vec<_> = shown.iter().map(|(_, id)| id.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "no id twice, none empty: {ids:?}");
+    assert!(ids.iter().all(|id| !id.is_empty()));
+    let private = session.object(CKO_PRIVATE_KEY, "www");
+    let id = session.value(private, CKA_ID).unwrap();
+    let by_id = [number(CKA_CLASS, CKO_CERTIFICATE), bytes(CKA_ID, &id)];
+    let [certificate] = session.find(&by_id).unwrap()[..] else { panic!("one leaf") };
+    assert_eq!(session.value(certificate, CKA_VALUE).unwrap(), leaf.to_der().unwrap());
+    assert_eq!(session.text(certificate, CKA_LABEL).unwrap(), "www");
+    // As SunPKCS11 builds a chain: by subject.
+    let subject = middle.subject_name().to_der().unwrap();
+    let by_subject = [number(CKA_CLASS, CKO_CERTIFICATE), bytes(CKA_SUBJECT, subject)];
+    assert_eq!(session.find(&by_subject).unwrap().len(), 3, "all three have this subject here");
+    assert_eq!(version_of(&key).len(), 32);
+}
+
+/// The same key imported twice is two versions and one pair of objects.
+#[test]
+fn the_same_material_is_shown_once() {
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    let pair = PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+    let pem = String::from_utf8(pair.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let row = format!("[[keys]]\nname = 'twice'\npem = \"\"\"{pem}\"\"\"\n");
+    let emulator = Emulator::start(&row);
+    // The seed planted the first version; this is the second, of the same material.
+    let vault = emulator.vault(VAULT);
+    let first = vault.key(KeyRef::current("twice")).unwrap();
+    let ec = pair.ec_key().unwrap();
+    let jwk = akv_wire::JsonWebKey {
+        kty: Some("EC".into()),
+        d: Some(ec.private_key().to_vec_padded(32).unwrap().into()),
+        ..first.key.clone()
+    };
+    let parameters = akv_wire::KeyImportParameters {
+        hsm: None,
+        key: akv_wire::JsonWebKey { kid: None, key_ops: None, ..jwk },
+        attributes: None,
+        tags: None,
+        release_policy: None,
+    };
+    let second = vault.import_key("twice", &parameters).unwrap();
+    assert_ne!(version_of(&first), version_of(&second));
+    let module = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let session = module.open(0);
+    let found = session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap();
+    let [key] = found[..] else { panic!("{} keys", found.len()) };
+    let unique = session.text(key, CKA_UNIQUE_ID).unwrap();
+    assert_eq!(unique, format!("twice/{}#priv", version_of(&second)), "the newest");
+}
