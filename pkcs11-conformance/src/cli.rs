@@ -38,6 +38,9 @@ pub enum Command {
     Group {
         /// Its name.
         name: String,
+        /// The index of the first case to try.
+        #[arg(long, default_value_t = 0)]
+        first: usize,
         /// Where results go.
         #[arg(long)]
         out: PathBuf,
@@ -88,6 +91,9 @@ pub struct Run {
     /// Write the result as Markdown.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Ends a group's process after so many seconds, where its own limit is longer.
+    #[arg(long, value_name = "SECONDS")]
+    pub patience: Option<u64>,
     /// Failures that are known, TOML; any other failure, or one that is gone, fails the run.
     #[arg(long, value_name = "FILE")]
     pub expected: Option<PathBuf>,

@@ -153,8 +153,16 @@ impl Context {
         rv
     }
 
+    /// Ends the group's keys: what was made on the token is destroyed.
+    pub fn drop_keys(&mut self) {
+        if let Some(ring) = self.ring.take() {
+            ring.drop_made();
+        }
+    }
+
     /// Makes sure that the module is not initialised.
     pub fn stopped(&mut self) -> Outcome {
+        self.drop_keys();
         if self.running {
             self.opened.clear();
             self.expect(CKR_OK, |context| context.finalize(), "C_Finalize")?;
@@ -357,12 +365,4 @@ pub fn one_of<T>(result: Rv<T>, wanted: &[CK_RV], what: &str) -> Outcome {
     }
     let names: Vec<String> = wanted.iter().map(|rv| names::rv(*rv)).collect();
     fail(format!("{what}: {} instead of {}", names::rv(rv), names.join(" or ")))
-}
-
-/// Skips where the call says that the module does not do it; fails on other errors.
-pub fn supported<T>(result: Rv<T>, what: &str) -> Outcome<T> {
-    match result {
-        Err(CKR_FUNCTION_NOT_SUPPORTED) => skip(format!("{what}: CKR_FUNCTION_NOT_SUPPORTED")),
-        result => need(result, what),
-    }
 }

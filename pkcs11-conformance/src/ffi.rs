@@ -18,7 +18,7 @@ use std::{
 use cryptoki_sys::*;
 use libloading::{Library, Symbol};
 
-use crate::functions::{FIRST, FUNCTIONS, Function, count};
+use crate::functions::{FIRST, Function, count};
 
 /// One argument of a call.
 #[derive(Clone, Copy)]
@@ -139,12 +139,6 @@ impl Module {
         Some(unsafe { get(ptr::null_mut()) })
     }
 
-    /// Whether the shared object exports this name.
-    pub fn exports(&self, name: &CStr) -> bool {
-        // SAFETY: the symbol is looked up, not used.
-        unsafe { self.library.get::<*const c_void>(name.to_bytes_with_nul()) }.is_ok()
-    }
-
     /// C_GetInterface as exported; None where it is not.
     pub fn interface(
         &self,
@@ -255,7 +249,6 @@ macro_rules! by_arity {
 }
 
 fn invoke(address: usize, args: &[Word<'_>]) -> CK_RV {
-    debug_assert!(FUNCTIONS.len() > 68);
     by_arity!(address, args;
         1 => (0)
         2 => (0 1)

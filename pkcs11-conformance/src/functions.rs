@@ -52,7 +52,7 @@ pub struct Row {
 macro_rules! functions {
     ($($since:tt $clause:literal { $($name:ident ($($role:ident)*))* })*) => {
         /// A C function: its place in the function list.
-        #[allow(non_camel_case_types)]
+        #[allow(non_camel_case_types, clippy::enum_variant_names, reason = "the standard's names")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Function { $($($name,)*)* }
 

@@ -43,8 +43,8 @@ fn main() -> ExitCode {
         Command::List => list(),
         Command::Compare { before, after } => compare(&before, &after),
         Command::Table { columns } => table(&columns),
-        Command::Group { name, out, target } => match groups::find(&name) {
-            Some(group) => runner::inside(group, target, &out).map(|()| true),
+        Command::Group { name, first, out, target } => match groups::find(&name) {
+            Some(group) => runner::inside(group, first, target, &out).map(|()| true),
             None => Err(format!("no group is named {name}")),
         },
     };
@@ -90,7 +90,7 @@ fn run(options: &Run) -> Result<bool, String> {
         }
         let began = Instant::now();
         eprint!("{:<14} ", group.name);
-        let records = runner::run(group, &options.target)?;
+        let records = runner::run(group, &options.target, options.patience)?;
         let count = |status| records.iter().filter(|record| record.status == status).count();
         eprintln!(
             "{:>5} passed {:>4} failed {:>4} skipped  {:>6.1} s",

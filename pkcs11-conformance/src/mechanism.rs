@@ -64,11 +64,6 @@ pub const HASHES: &[Hash] = &[
 ];
 
 impl Hash {
-    /// The hash function of a digesting mechanism.
-    pub fn of(kind: CK_MECHANISM_TYPE) -> Option<&'static Hash> {
-        HASHES.iter().find(|hash| hash.kind == kind)
-    }
-
     /// OpenSSL's.
     pub fn openssl(&self) -> MessageDigest {
         match self.kind {

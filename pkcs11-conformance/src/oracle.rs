@@ -5,7 +5,7 @@ use openssl::{
     ec::{EcGroup, EcKey, EcPoint},
     ecdsa::EcdsaSig,
     nid::Nid,
-    pkey::{HasPublic, Id, PKey, PKeyRef, Private, Public},
+    pkey::{HasPublic, PKey, PKeyRef, Private, Public},
     pkey_ctx::PkeyCtx,
     rsa::{Padding, Rsa},
 };
@@ -228,11 +228,6 @@ pub fn hmac(hash: &Hash, key: &[u8], data: &[u8]) -> Answer<Vec<u8>> {
     let key = PKey::hmac(key)?;
     let mut signer = openssl::sign::Signer::new(hash.openssl(), &key)?;
     signer.sign_oneshot_to_vec(data)
-}
-
-/// Whether a key is an RSA key.
-pub fn is_rsa(key: &PKeyRef<Public>) -> bool {
-    key.id() == Id::RSA
 }
 
 fn md(hash: &Hash) -> &'static openssl::md::MdRef {

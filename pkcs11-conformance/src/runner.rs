@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
     path::Path,
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -22,8 +22,31 @@ const PIN: &str = "PKCS11_CONFORMANCE_PIN";
 /// How often a group's process is looked at.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Runs one group in a process of its own, and gives its results.
-pub fn run(group: &Group, target: &Target) -> Result<Vec<Record>, String> {
+/// Runs one group in a process of its own, and gives its results. Where that ends within a case,
+/// another process tries the cases after it.
+pub fn run(group: &Group, target: &Target, limit: Option<u64>) -> Result<Vec<Record>, String> {
+    let (mut records, mut first) = (Vec::new(), 0);
+    loop {
+        let (more, broken) = run_from(group, first, target, limit)?;
+        records.extend(more);
+        let Some(broken) = broken else { return Ok(records) };
+        let at = group.cases.iter().position(|case| case.id == broken);
+        first = at.map_or(group.cases.len(), |at| at + 1);
+        if first >= group.cases.len() {
+            return Ok(records);
+        }
+    }
+}
+
+/// Results, and the case in which the process ended, if it did.
+type Part = (Vec<Record>, Option<String>);
+
+fn run_from(
+    group: &Group,
+    first: usize,
+    target: &Target,
+    limit: Option<u64>,
+) -> Result<Part, String> {
     let folder = tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
     let (out, log) = (folder.path().join("out"), folder.path().join("log"));
     let open = |path: &Path| File::create(path).map_err(|e| format!("{}: {e}", path.display()));
@@ -32,6 +55,7 @@ pub fn run(group: &Group, target: &Target) -> Result<Vec<Record>, String> {
     let again = log_file.try_clone().map_err(|error| error.to_string())?;
     let mut command = Command::new(env::current_exe().map_err(|error| error.to_string())?);
     command.arg("group").arg(group.name).arg("--out").arg(&out);
+    command.arg("--first").arg(first.to_string());
     command.arg("--module").arg(&target.module);
     if let Some(token) = &target.token {
         command.arg("--token").arg(token);
@@ -52,7 +76,8 @@ pub fn run(group: &Group, target: &Target) -> Result<Vec<Record>, String> {
     // The module may print: what it says is shown where it ends badly, and nowhere else.
     command.stdin(Stdio::null()).stdout(log_file).stderr(again);
     let mut child = command.spawn().map_err(|error| format!("{}: {error}", group.name))?;
-    let deadline = Instant::now() + Duration::from_secs(group.patience);
+    let patience = limit.map_or(group.patience, |limit| limit.min(group.patience));
+    let deadline = Instant::now() + Duration::from_secs(patience);
     let ended = loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
             break Some(status);
@@ -65,11 +90,18 @@ pub fn run(group: &Group, target: &Target) -> Result<Vec<Record>, String> {
         }
         thread::sleep(PACE);
     };
-    Ok(collect(group, &out, &log, ended))
+    let how = match ended {
+        None => format!("no answer after {patience} s: the group was ended"),
+        Some(status) => match status.signal() {
+            Some(signal) => format!("the process ended by signal {signal}"),
+            None => format!("the process ended with {}", status.code().unwrap_or_default()),
+        },
+    };
+    Ok(collect(group, &out, &log, how))
 }
 
-/// The results in the file, and the end of the process where it was not a good one.
-fn collect(group: &Group, out: &Path, log: &Path, ended: Option<ExitStatus>) -> Vec<Record> {
+/// The results in the file; where the group did not come to its end, `how` it ended is one.
+fn collect(group: &Group, out: &Path, log: &Path, how: String) -> Part {
     let mut records = Vec::new();
     let mut open: Vec<Record> = Vec::new();
     let mut done = false;
@@ -89,15 +121,8 @@ fn collect(group: &Group, out: &Path, log: &Path, ended: Option<ExitStatus>) -> 
         }
     }
     if done {
-        return records;
+        return (records, None);
     }
-    let how = match ended {
-        None => format!("no answer after {} s: the group was ended", group.patience),
-        Some(status) => match status.signal() {
-            Some(signal) => format!("the process ended by signal {signal}"),
-            None => format!("the process ended with {}", status.code().unwrap_or_default()),
-        },
-    };
     let said = fs::read(log).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let last: Vec<&str> = said.lines().rev().take(5).collect();
@@ -115,21 +140,20 @@ fn collect(group: &Group, out: &Path, log: &Path, ended: Option<ExitStatus>) -> 
         true => how,
         false => format!("{how}; it said last: {}", last.join(" | ")),
     };
+    let case = record.id.split(['/', '[']).nth(1).unwrap_or_default().to_owned();
     records.push(record);
-    records
+    (records, Some(case))
 }
 
-/// The group's own process: tries its cases.
-pub fn inside(group: &Group, target: Target, out: &Path) -> Result<(), String> {
+/// The group's own process: tries its cases, beginning with the one of this index.
+pub fn inside(group: &Group, first: usize, target: Target, out: &Path) -> Result<(), String> {
     let file = OpenOptions::new().append(true).open(out);
     let file = file.map_err(|error| format!("{}: {error}", out.display()))?;
     let mut context = Context::new(target, file)?;
-    for case in group.cases {
+    for case in group.cases.iter().skip(first) {
         context.run(group.name, case);
     }
-    if let Some(ring) = context.ring.take() {
-        ring.drop_made();
-    }
+    context.drop_keys();
     context.tell(&Line::Done);
     Ok(())
 }

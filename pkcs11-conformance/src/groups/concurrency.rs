@@ -7,8 +7,8 @@ use cryptoki_sys::*;
 use super::buffers::{pairs, to_sign};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
-    client::{Family, Session, check},
-    context::{Context, is, need},
+    client::{Family, Session},
+    context::{Context, need},
     ffi::{self, Module, NULL, init_args, place},
     functions::Function::*,
     mechanism::{HASHES, Mechanism, scheme},
@@ -21,12 +21,6 @@ pub const GROUP: Group = Group {
     title: "threads and fork",
     patience: 90,
     cases: &[
-        Case {
-            id: "initialize-race",
-            clause: "5.4 C_Initialize",
-            title: "Of many threads that initialise at once, one succeeds, and the others are told.",
-            run: initialize_race,
-        },
         Case {
             id: "sessions",
             clause: "5.4 C_Initialize, CKF_OS_LOCKING_OK",
@@ -55,30 +49,6 @@ pub const GROUP: Group = Group {
 };
 
 const THREADS: usize = 8;
-
-fn initialize_race(context: &mut Context) -> Outcome {
-    context.stopped()?;
-    let module = context.module;
-    let told: Vec<CK_RV> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut args = init_args(CKF_OS_LOCKING_OK, 0, None);
-                    module.call(C_Initialize, &[place(&mut args)])
-                })
-            })
-            .collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    });
-    let rv = check(module.call(C_Finalize, &[NULL]));
-    let well = told.iter().filter(|rv| **rv == CKR_OK).count();
-    ensure(well == 1, || format!("{well} of {THREADS} threads were told CKR_OK"))?;
-    let others = told.iter().all(|rv| [CKR_OK, CKR_CRYPTOKI_ALREADY_INITIALIZED].contains(rv));
-    ensure(others, || {
-        format!("told {:?}", told.iter().map(|rv| names::rv(*rv)).collect::<Vec<_>>())
-    })?;
-    is(rv, CKR_OK, "C_Finalize")
-}
 
 /// Runs the work in threads; fails with the first failure.
 fn together(work: impl Fn(usize) -> Outcome + Sync) -> Outcome {

@@ -11,6 +11,8 @@ mod initialize;
 mod interfaces;
 mod mechanisms;
 mod precedence;
+mod profile_script;
+mod profiles;
 mod random;
 mod sessions;
 mod signatures;
@@ -37,6 +39,7 @@ pub const GROUPS: &[Group] = &[
     encryption::GROUP,
     templates::GROUP,
     concurrency::GROUP,
+    profiles::GROUP,
 ];
 
 /// The group of this name.

@@ -1,0 +1,265 @@
+//! A PKCS#11 module with one fault, for this program's tests: another module behind a function
+//! list in which some entries are ours. `FAULTY_MODULE` is that module's path, `FAULTY` the name
+//! of the fault: a row of [`FAULTS`].
+
+#![allow(unsafe_code, non_snake_case, clippy::missing_safety_doc)]
+
+use std::{
+    env, ptr, slice,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use cryptoki_sys::*;
+use libloading::Library;
+
+struct Lists {
+    real: CK_FUNCTION_LIST,
+    ours: CK_FUNCTION_LIST,
+}
+
+static LISTS: OnceLock<Option<Lists>> = OnceLock::new();
+
+/// A fault's name, and what it does to the list.
+type Fault = (&'static str, fn(&mut CK_FUNCTION_LIST));
+
+const FAULTS: &[Fault] = &[
+    ("none", |_| {}),
+    ("null-entry", |list| list.C_GetFunctionStatus = None),
+    ("info-before-initialize", |list| list.C_GetInfo = Some(info_any_time)),
+    ("wrong-precedence", |list| list.C_Sign = Some(sign_operation_first)),
+    ("crash", |list| list.C_GetSlotInfo = Some(slot_info_crash)),
+    ("hang", |list| list.C_GetSlotInfo = Some(slot_info_hang)),
+    ("state-never-changes", |list| list.C_GetSessionInfo = Some(session_info_public)),
+    ("found-twice", |list| list.C_FindObjects = Some(find_twice)),
+    ("secret-read", |list| list.C_GetAttributeValue = Some(attributes_secret)),
+    ("length-not-told", |list| list.C_Sign = Some(sign_length_not_told)),
+    ("beyond-the-buffer", |list| list.C_Digest = Some(digest_overrun)),
+    ("query-ends", |list| list.C_Digest = Some(digest_query_ends)),
+    ("kept-after-output", |list| {
+        list.C_DigestInit = Some(digest_init_noted);
+        list.C_Digest = Some(digest_kept);
+    }),
+    ("init-twice", |list| list.C_SignInit = Some(sign_init_twice)),
+    ("advertised-but-failing", |list| list.C_DigestInit = Some(digest_init_no_sha384)),
+    ("wrong-digest", |list| list.C_Digest = Some(digest_wrong)),
+    ("wrong-signature", |list| list.C_Sign = Some(sign_wrong)),
+    ("accepts-any-signature", |list| list.C_Verify = Some(verify_anything)),
+    ("constant-random", |list| list.C_GenerateRandom = Some(random_constant)),
+    ("fork-breaks", |list| list.C_Initialize = Some(initialize_once)),
+];
+
+/// The one exported name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn C_GetFunctionList(place: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
+    let Some(lists) = LISTS.get_or_init(load) else { return CKR_GENERAL_ERROR };
+    if place.is_null() {
+        return CKR_ARGUMENTS_BAD;
+    }
+    // SAFETY: the caller promises a place, which is not NULL.
+    unsafe { place.write(ptr::from_ref(&lists.ours).cast_mut()) };
+    CKR_OK
+}
+
+fn load() -> Option<Lists> {
+    let name = env::var("FAULTY").unwrap_or_else(|_| "none".to_owned());
+    let (_, fault) = FAULTS.iter().find(|(one, _)| *one == name)?;
+    // SAFETY: the test names a PKCS#11 module.
+    let library = unsafe { Library::new(env::var_os("FAULTY_MODULE")?) }.ok()?;
+    let library = Box::leak(Box::new(library));
+    // SAFETY: the function of this name has this type (pkcs11f.h).
+    let get = unsafe { library.get::<CK_C_GetFunctionList>(b"C_GetFunctionList\0") }.ok()?;
+    let mut list = ptr::null_mut();
+    // SAFETY: the place is live.
+    let rv = unsafe { (*get)?(&raw mut list) };
+    if rv != CKR_OK {
+        return None;
+    }
+    // SAFETY: CKR_OK promises a list that lives as long as the module, which is never unloaded.
+    let real = unsafe { *list };
+    let mut ours = CK_FUNCTION_LIST { C_GetFunctionList: Some(C_GetFunctionList), ..real };
+    fault(&mut ours);
+    Some(Lists { real, ours })
+}
+
+macro_rules! real {
+    ($function:ident($($argument:expr),*)) => {
+        match LISTS.get().and_then(Option::as_ref).and_then(|lists| lists.real.$function) {
+            // SAFETY: the arguments are the caller's, or as the real module's contract asks.
+            Some(function) => unsafe { function($($argument),*) },
+            None => CKR_GENERAL_ERROR,
+        }
+    };
+}
+
+macro_rules! entries {
+    ($($name:ident($($argument:ident: $type:ty),*) $body:block)*) => {
+        $(unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV $body)*
+    };
+}
+
+/// What C_DigestInit was given last.
+static LAST: AtomicU64 = AtomicU64::new(0);
+/// The process that initialised first.
+static FIRST: AtomicU64 = AtomicU64::new(0);
+
+type Bytes = *mut CK_BYTE;
+type Length = *mut CK_ULONG;
+
+fn read(place: Length) -> CK_ULONG {
+    // SAFETY: the caller of the entry promises a length there, or NULL.
+    if place.is_null() { 0 } else { unsafe { *place } }
+}
+
+fn set(place: Length, value: CK_ULONG) {
+    if !place.is_null() {
+        // SAFETY: the caller of the entry promises a length there.
+        unsafe { *place = value };
+    }
+}
+
+fn spoil(rv: CK_RV, out: Bytes, length: Length) -> CK_RV {
+    if rv == CKR_OK && !out.is_null() && read(length) > 0 {
+        // SAFETY: the real module has just written as many bytes there.
+        let bytes = unsafe { slice_of(out, read(length)) };
+        bytes[0] ^= 1;
+    }
+    rv
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the C edge of the fixture")]
+unsafe fn slice_of<'a>(start: Bytes, length: CK_ULONG) -> &'a mut [u8] {
+    // SAFETY: the caller says that so many bytes are there.
+    unsafe { slice::from_raw_parts_mut(start, length as usize) }
+}
+
+entries! {
+    info_any_time(info: *mut CK_INFO) {
+        match real!(C_GetInfo(info)) {
+            CKR_CRYPTOKI_NOT_INITIALIZED => CKR_OK,
+            rv => rv,
+        }
+    }
+    sign_operation_first(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        match real!(C_Sign(h, d, n, out, l)) {
+            CKR_SESSION_HANDLE_INVALID => CKR_OPERATION_NOT_INITIALIZED,
+            rv => rv,
+        }
+    }
+    slot_info_crash(_slot: CK_SLOT_ID, _info: *mut CK_SLOT_INFO) { std::process::abort() }
+    slot_info_hang(_slot: CK_SLOT_ID, _info: *mut CK_SLOT_INFO) {
+        loop {
+            std::thread::park();
+        }
+    }
+    session_info_public(h: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO) {
+        let rv = real!(C_GetSessionInfo(h, info));
+        if rv == CKR_OK {
+            // SAFETY: the real module has just written there.
+            unsafe { (*info).state = CKS_RO_PUBLIC_SESSION };
+        }
+        rv
+    }
+    find_twice(h: CK_SESSION_HANDLE, out: *mut CK_OBJECT_HANDLE, max: CK_ULONG, count: Length) {
+        let rv = real!(C_FindObjects(h, out, max, count));
+        if rv == CKR_OK && read(count) >= 1 && read(count) < max {
+            let told = read(count) as usize;
+            // SAFETY: there is room for `max` handles, more than were found.
+            unsafe { *out.add(told) = *out };
+            set(count, told as CK_ULONG + 1);
+        }
+        rv
+    }
+    attributes_secret(h: CK_SESSION_HANDLE, o: CK_OBJECT_HANDLE, t: *mut CK_ATTRIBUTE,
+        n: CK_ULONG) {
+        match real!(C_GetAttributeValue(h, o, t, n)) {
+            CKR_ATTRIBUTE_SENSITIVE => CKR_OK,
+            rv => rv,
+        }
+    }
+    sign_length_not_told(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        let before = read(l);
+        let rv = real!(C_Sign(h, d, n, out, l));
+        if rv == CKR_BUFFER_TOO_SMALL {
+            set(l, before);
+        }
+        rv
+    }
+    digest_overrun(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        let before = read(l);
+        let rv = real!(C_Digest(h, d, n, out, l));
+        if rv == CKR_BUFFER_TOO_SMALL && !out.is_null() {
+            // SAFETY: this is the fault: the test's buffer has a guard behind it.
+            unsafe { *out.add(before as usize) = 0 };
+        }
+        rv
+    }
+    digest_query_ends(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        let rv = real!(C_Digest(h, d, n, out, l));
+        if rv == CKR_OK && out.is_null() {
+            let (mut room, mut size) = ([0; 64], 64);
+            let _ = real!(C_Digest(h, d, n, room.as_mut_ptr(), &raw mut size));
+        }
+        rv
+    }
+    digest_init_noted(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM) {
+        let rv = real!(C_DigestInit(h, m));
+        if rv == CKR_OK && !m.is_null() {
+            // SAFETY: the real module has just read it.
+            LAST.store(unsafe { (*m).mechanism }, Ordering::SeqCst);
+        }
+        rv
+    }
+    digest_kept(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        let rv = real!(C_Digest(h, d, n, out, l));
+        if rv == CKR_OK && !out.is_null() {
+            let kind = LAST.load(Ordering::SeqCst);
+            let mut mechanism = CK_MECHANISM { mechanism: kind, ..CK_MECHANISM::default() };
+            let _ = real!(C_DigestInit(h, &raw mut mechanism));
+        }
+        rv
+    }
+    sign_init_twice(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) {
+        match real!(C_SignInit(h, m, key)) {
+            CKR_OPERATION_ACTIVE => CKR_OK,
+            rv => rv,
+        }
+    }
+    digest_init_no_sha384(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM) {
+        // SAFETY: the caller promises a mechanism, or NULL.
+        if !m.is_null() && unsafe { (*m).mechanism } == CKM_SHA384 {
+            return CKR_MECHANISM_INVALID;
+        }
+        real!(C_DigestInit(h, m))
+    }
+    digest_wrong(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        spoil(real!(C_Digest(h, d, n, out, l)), out, l)
+    }
+    sign_wrong(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        spoil(real!(C_Sign(h, d, n, out, l)), out, l)
+    }
+    verify_anything(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, sig: Bytes, l: CK_ULONG) {
+        match real!(C_Verify(h, d, n, sig, l)) {
+            CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE => CKR_OK,
+            rv => rv,
+        }
+    }
+    random_constant(h: CK_SESSION_HANDLE, out: Bytes, n: CK_ULONG) {
+        let rv = real!(C_GenerateRandom(h, out, n));
+        if rv == CKR_OK {
+            // SAFETY: the real module has just written as many bytes there.
+            unsafe { slice_of(out, n) }.fill(4);
+        }
+        rv
+    }
+    initialize_once(args: *mut std::os::raw::c_void) {
+        let me = u64::from(std::process::id());
+        let first = FIRST.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst);
+        match first {
+            Err(first) if first != me => CKR_GENERAL_ERROR,
+            _ => real!(C_Initialize(args)),
+        }
+    }
+}
