@@ -67,7 +67,6 @@ static PRIVATE: LazyLock<Table> = LazyLock::new(|| {
         (CKA_ALWAYS_AUTHENTICATE, No),
         (CKA_WRAP_WITH_TRUSTED, No),
         (CKA_SIGN, Yes),
-        (CKA_SIGN_RECOVER, No),
         (CKA_SUBJECT, Empty),
         (CKA_PUBLIC_KEY_INFO, Present),
     ];
@@ -106,6 +105,7 @@ fn rsa_private() -> Table {
         (CKA_LABEL, Text("rsa2048")),
         (CKA_KEY_TYPE, Number(CKK_RSA)),
         (CKA_DECRYPT, Yes),
+        (CKA_SIGN_RECOVER, Yes),
         (CKA_UNWRAP, Yes),
         (CKA_MODULUS, Present),
         (CKA_PUBLIC_EXPONENT, Present),
@@ -135,6 +135,7 @@ fn ec_private() -> Table {
     let own = vec![
         (CKA_LABEL, Text("p256")),
         (CKA_KEY_TYPE, Number(CKK_EC)),
+        (CKA_SIGN_RECOVER, No),
         (CKA_DECRYPT, No),
         (CKA_UNWRAP, No),
         (CKA_EC_PARAMS, Present),
@@ -164,8 +165,8 @@ fn aes() -> Table {
         (CKA_CLASS, Number(CKO_SECRET_KEY)),
         (CKA_LABEL, Text("aes256")),
         (CKA_KEY_TYPE, Number(CKK_AES)),
-        // Told from api-version 2025-07-01 on.
-        (CKA_VALUE_LEN, Absent),
+        // Asked for with api-version 2025-07-01 where the configured one does not tell it.
+        (CKA_VALUE_LEN, Number(32)),
         (CKA_VALUE, Secret),
         (CKA_SENSITIVE, Yes),
         (CKA_EXTRACTABLE, No),
