@@ -58,7 +58,7 @@ fn of_faulty<'a>(fault: &str, groups: impl IntoIterator<Item = &'a str>) -> supp
     let softhsm = SoftHsm::with("library.reset_on_fork = true");
     let mut run = Run::of(&support::faulty_module())
         .softhsm(&softhsm)
-        .env("FAULTY_MODULE", &support::softhsm_module())
+        .env("FAULTY_MODULE", support::softhsm_module())
         .env("FAULTY", fault);
     if fault == "hang" {
         run = run.arg("--patience").arg("2");
