@@ -166,8 +166,10 @@ entries! {
         let rv = real!(C_FindObjects(h, out, max, count));
         if rv == CKR_OK && read(count) >= 1 && read(count) < max {
             let told = read(count) as usize;
+            // SAFETY: a handle was found, and is there.
+            let first = unsafe { out.read() };
             // SAFETY: there is room for `max` handles, more than were found.
-            unsafe { *out.add(told) = *out };
+            unsafe { out.wrapping_add(told).write(first) };
             set(count, told as CK_ULONG + 1);
         }
         rv
@@ -192,7 +194,7 @@ entries! {
         let rv = real!(C_Digest(h, d, n, out, l));
         if rv == CKR_BUFFER_TOO_SMALL && !out.is_null() {
             // SAFETY: this is the fault: the test's buffer has a guard behind it.
-            unsafe { *out.add(before as usize) = 0 };
+            unsafe { out.wrapping_add(before as usize).write(0) };
         }
         rv
     }

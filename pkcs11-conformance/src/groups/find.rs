@@ -135,8 +135,18 @@ fn null_places(context: &mut Context) -> Outcome {
     is(other, CKR_ARGUMENTS_BAD, "no place for handles")
 }
 
-fn paging(context: &mut Context) -> Outcome {
+/// A session in which there is something to find, where the module can make it.
+fn populated(context: &mut Context) -> Outcome<Session> {
     let session = context.user()?;
+    for _ in 0..3 {
+        // A module that cannot has the token's objects alone.
+        let _ = object(session);
+    }
+    Ok(session)
+}
+
+fn paging(context: &mut Context) -> Outcome {
+    let session = populated(context)?;
     let many = need(session.find_by(&NONE, 100), "C_FindObjects")?;
     let single = need(session.find_by(&NONE, 1), "C_FindObjects")?;
     let set = |list: &[CK_OBJECT_HANDLE]| list.iter().copied().collect::<BTreeSet<_>>();
@@ -147,7 +157,7 @@ fn paging(context: &mut Context) -> Outcome {
 }
 
 fn end(context: &mut Context) -> Outcome {
-    let session = context.user()?;
+    let session = populated(context)?;
     need(session.find_init(&NONE), "C_FindObjectsInit")?;
     while !need(session.find_next(50), "C_FindObjects")?.is_empty() {}
     for _ in 0..3 {
@@ -172,7 +182,7 @@ fn no_match(context: &mut Context) -> Outcome {
 }
 
 fn matching(context: &mut Context) -> Outcome {
-    let session = context.user()?;
+    let session = populated(context)?;
     let objects = need(session.find(&NONE), "C_FindObjects")?;
     if objects.is_empty() {
         return skip("the token has no objects");
@@ -276,7 +286,7 @@ fn destroyed_object(context: &mut Context) -> Outcome {
 }
 
 fn two_sessions(context: &mut Context) -> Outcome {
-    let (first, second) = (context.user()?, context.session()?);
+    let (first, second) = (populated(context)?, context.session()?);
     let all = need(first.find(&NONE), "C_FindObjects")?;
     need(first.find_init(&NONE), "C_FindObjectsInit")?;
     need(second.find_init(&vec![(CKA_LABEL, b"nobody".to_vec())]), "the other's Init")?;

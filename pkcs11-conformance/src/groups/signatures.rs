@@ -10,8 +10,10 @@ use openssl::{
 
 use crate::{
     case::{Case, Group, Outcome, Stop, ensure, fail, skip},
-    client::{Family, Session, flag, number},
+    client::{Family, Session, check, flag, number},
     context::{Context, need, one_of},
+    ffi::{length, read},
+    functions::Function::*,
     keys::{Key, Kind},
     mechanism::{HASHES, Hash, Mechanism, Scheme, scheme},
     names,
@@ -66,6 +68,13 @@ pub const GROUP: Group = Group {
             title: "OpenSSL's ECDSA signatures are valid to the module; r or s of 0, of the \
                     order, or swapped are not.",
             run: verifies_ecdsa,
+        },
+        Case {
+            id: "signature-first",
+            clause: "5.15 C_VerifySignatureInit",
+            title: "With the signature given first, data whole and in parts is verified, and each \
+                    answer ends the operation.",
+            run: signature_first,
         },
     ],
 };
@@ -361,6 +370,46 @@ fn verifies_ecdsa(context: &mut Context) -> Outcome {
                 }
             }
             Ok(())
+        });
+    }
+    Ok(())
+}
+
+fn signature_first(context: &mut Context) -> Outcome {
+    context.needs(C_VerifySignatureInit)?;
+    for (kind, key) in super::buffers::pairs(context, Family::Verify)? {
+        let (Some(scheme), Some(public)) = (scheme(kind), key.public) else { continue };
+        context.each(format!("{}, {key}", names::mechanism(kind)), |context| {
+            let session = context.user()?;
+            let (mechanism, data) = (Mechanism::usual(kind), super::buffers::to_sign(scheme, &key));
+            let sig = need(session.run(Family::Sign, &mechanism, key.private, &data), "C_Sign")?;
+            let init = |sig: &[u8]| {
+                check(mechanism.with(|raw| {
+                    let args = [raw, public.into(), read(sig), length(sig)];
+                    session.call(C_VerifySignatureInit, &args)
+                }))
+            };
+            let whole =
+                |data: &[u8]| check(session.call(C_VerifySignature, &[read(data), length(data)]));
+            match init(&sig) {
+                Err(CKR_FUNCTION_NOT_SUPPORTED) => return skip("not supported"),
+                rv => need(rv, "C_VerifySignatureInit")?,
+            }
+            need(whole(&data), "C_VerifySignature")?;
+            one_of(whole(&data), &[CKR_OPERATION_NOT_INITIALIZED], "C_VerifySignature again")?;
+            let mut changed = sig.clone();
+            changed[sig.len() / 2] ^= 1;
+            need(init(&changed), "C_VerifySignatureInit")?;
+            one_of(whole(&data), &[CKR_SIGNATURE_INVALID], "a changed signature")?;
+            if !scheme.is_multi_part() {
+                return Ok(());
+            }
+            need(init(&sig), "C_VerifySignatureInit")?;
+            for part in data.chunks(3) {
+                let args = [read(part), length(part)];
+                need(check(session.call(C_VerifySignatureUpdate, &args)), "Update")?;
+            }
+            need(check(session.call(C_VerifySignatureFinal, &[])), "C_VerifySignatureFinal")
         });
     }
     Ok(())

@@ -54,13 +54,19 @@ pub struct SoftHsm {
 }
 
 impl SoftHsm {
-    /// Makes one.
+    /// Makes one, with Debian's configuration.
     pub fn new() -> SoftHsm {
+        SoftHsm::with("")
+    }
+
+    /// Makes one, with more lines of configuration.
+    pub fn with(more: &str) -> SoftHsm {
         let folder = tempfile::tempdir().expect("folder");
         let tokens = folder.path().join("tokens");
         fs::create_dir(&tokens).expect("folder");
+        let tokens = tokens.display();
         let config =
-            format!("directories.tokendir = {}\nobjectstore.backend = file\n", tokens.display());
+            format!("directories.tokendir = {tokens}\nobjectstore.backend = file\n{more}\n");
         fs::write(folder.path().join("softhsm2.conf"), config).expect("configuration");
         let softhsm = SoftHsm { folder };
         let output = Command::new("softhsm2-util")
