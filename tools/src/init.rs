@@ -162,7 +162,7 @@ fn java(module: &str) -> String {
          slotListIndex = 0\n\
          enabledMechanisms = {{\n  KeyStore\n"
     );
-    let signing = MECHANISMS.iter().filter(|row| row.uses & CKF_SIGN != 0);
+    let signing = MECHANISMS.iter().filter(|row| row.service & CKF_SIGN != 0);
     for row in signing.filter(|row| matches!(row.key_type(), Some(CKK_RSA | CKK_EC))) {
         let _ = writeln!(text, "  {}", row.name);
     }

@@ -49,7 +49,7 @@ pub fn run(common: &Common, args: &MechanismsArgs, output: &mut Output) -> Resul
     let rows: Vec<Row> = MECHANISMS
         .iter()
         .filter_map(|row| {
-            let uses = token.as_ref().map_or(row.uses, |token| row.uses_on(token));
+            let uses = token.as_ref().map_or(row.service | row.session, |token| row.uses_on(token));
             let named = USES.iter().filter(|(flag, _)| uses & flag != 0);
             (uses != 0).then(|| Row {
                 mechanism: row.name,
@@ -84,6 +84,7 @@ mod tests {
     const PROPERTIES: CK_FLAGS = CKF_HW
         | CKF_EC_F_P
         | CKF_EC_F_2M
+        | CKF_MULTI_MESSAGE
         | CKF_EC_ECPARAMETERS
         | CKF_EC_NAMEDCURVE
         | CKF_EC_OID
@@ -94,7 +95,8 @@ mod tests {
     fn every_use_has_a_name() {
         let named = USES.iter().fold(PROPERTIES, |flags, (flag, _)| flags | flag);
         for row in MECHANISMS {
-            assert_eq!(row.uses & !named, 0, "{}: {:#x}", row.name, row.uses);
+            let uses = row.service | row.session;
+            assert_eq!(uses & !named, 0, "{}: {uses:#x}", row.name);
         }
     }
 }
