@@ -92,7 +92,7 @@ fn a_certificate_of_another_authority_is_refused_with_advice() {
     let error = sign(&vault(&config)).unwrap_err();
     assert_eq!(error.rv(), CKR_DEVICE_ERROR);
     assert!(error.sentence().contains("not trusted: "), "{error}");
-    assert!(error.sentence().contains("`ca`"), "{error}");
+    assert!(error.sentence().contains("`ca_file`"), "{error}");
     assert!(server.seen().is_empty());
 }
 
