@@ -5,30 +5,45 @@ use std::sync::Arc;
 
 use cryptoki_sys::*;
 
-use super::arg::{Input, Mechanism, Output};
+use super::arg::{Input, Mechanism, Output, Parameter};
 use crate::{
     error::Result,
     module::Module,
+    object::Object,
     operation::{Keyed, Operation, Streaming},
-    session::Session,
+    session::{Family, Session},
+    slot::Slot,
 };
 
-/// Init with a key. A NULL mechanism cancels (3.0 on, clause 5.8 and its like).
+/// Init with a key: `make` checks mechanism, parameter and key. A NULL mechanism cancels (3.0 on,
+/// clause 5.8 and its like).
+pub(super) fn init_with<T>(
+    family: &Family<T>,
+    module: &Module,
+    session: &Session,
+    mechanism: Mechanism<'_>,
+    key: CK_OBJECT_HANDLE,
+    make: impl FnOnce(&Slot, CK_MECHANISM_TYPE, &Parameter<'_>, &Arc<Object>) -> Result<T>,
+) -> Result<()> {
+    let mut stage = family.lock();
+    let Some((kind, parameter)) = mechanism.read() else {
+        stage.cancel();
+        return Ok(());
+    };
+    stage.begin(|| {
+        let key = module.key(session, key)?;
+        make(module.slot(session), kind, &parameter, &key)
+    })
+}
+
+/// Init of an operation that is no more than its own value.
 pub(super) fn init<O: Keyed>(
     module: &Module,
     session: Arc<Session>,
     mechanism: Mechanism<'_>,
     key: CK_OBJECT_HANDLE,
 ) -> Result<()> {
-    let mut stage = O::family(&session).lock();
-    let Some((kind, parameter)) = mechanism.read() else {
-        stage.cancel();
-        return Ok(());
-    };
-    stage.begin(|| {
-        let key = module.key(&session, key)?;
-        O::new(module.slot(&session), kind, &parameter, &key)
-    })
+    init_with(O::family(&session), module, &session, mechanism, key, O::new)
 }
 
 /// The one-shot call.

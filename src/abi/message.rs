@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use cryptoki_sys::*;
 
-use super::arg::{Input, Mechanism, Output, Parameter};
+use super::{
+    arg::{Input, Mechanism, Output, Parameter},
+    family::init_with,
+};
 use crate::{
     crypto::symmetric::Direction::{self, Decrypt, Encrypt},
     error::{Error, Result},
@@ -27,14 +30,9 @@ macro_rules! handlers {
             mechanism: Mechanism<'_>,
             key: CK_OBJECT_HANDLE,
         ) -> Result<()> {
-            let mut stage = family(&session, $direction).lock();
-            let Some((kind, _)) = mechanism.read() else {
-                stage.cancel();
-                return Ok(());
-            };
-            stage.begin(|| {
-                let key = module.key(&session, key)?;
-                MessageCrypting::new(module.slot(&session), $direction, kind, &key)
+            let stage = of(&session, $direction);
+            init_with(stage, module, &session, mechanism, key, |slot, kind, _, key| {
+                MessageCrypting::new(slot, $direction, kind, key)
             })
         }
 
@@ -46,7 +44,7 @@ macro_rules! handlers {
             data: Input<'_>,
             out: Output<'_>,
         ) -> Result<()> {
-            let mut stage = family(&session, $direction).lock();
+            let mut stage = of(&session, $direction).lock();
             let crypting = stage.active()?;
             let (parameter, room) = (parameter.gcm_message()?, out.room()?);
             let slot = module.slot(&session);
@@ -59,7 +57,7 @@ macro_rules! handlers {
             parameter: Parameter<'_>,
             aad: Input<'_>,
         ) -> Result<()> {
-            let mut stage = family(&session, $direction).lock();
+            let mut stage = of(&session, $direction).lock();
             stage.active()?.begin(parameter.gcm_message()?, aad.bytes()?)
         }
 
@@ -71,7 +69,7 @@ macro_rules! handlers {
             out: Output<'_>,
             flags: CK_FLAGS,
         ) -> Result<()> {
-            let mut stage = family(&session, $direction).lock();
+            let mut stage = of(&session, $direction).lock();
             let crypting = stage.active()?;
             let (parameter, room) = (parameter.gcm_message()?, out.room()?);
             let is_last = flags & CKF_END_OF_MESSAGE != 0;
@@ -80,7 +78,7 @@ macro_rules! handlers {
         }
 
         pub(super) fn $end(_: &Module, session: Arc<Session>) -> Result<()> {
-            family(&session, $direction).lock().take(false).map(drop)
+            of(&session, $direction).lock().take(false).map(drop)
         }
     };
 }
@@ -88,7 +86,7 @@ macro_rules! handlers {
 handlers! { Encrypt encrypt_init encrypt encrypt_begin encrypt_next encrypt_end }
 handlers! { Decrypt decrypt_init decrypt decrypt_begin decrypt_next decrypt_end }
 
-fn family(session: &Session, direction: Direction) -> &Family<MessageCrypting> {
+fn of(session: &Session, direction: Direction) -> &Family<MessageCrypting> {
     match direction {
         Encrypt => &session.message_encrypt,
         Decrypt => &session.message_decrypt,
@@ -109,14 +107,9 @@ pub(super) fn sign_init(
     mechanism: Mechanism<'_>,
     key: CK_OBJECT_HANDLE,
 ) -> Result<()> {
-    let mut stage = session.message_sign.lock();
-    let Some((kind, parameter)) = mechanism.read() else {
-        stage.cancel();
-        return Ok(());
-    };
-    stage.begin(|| {
-        let key = module.key(&session, key)?;
-        Signing::new(module.slot(&session), kind, &parameter, &key).map(MessageSigning::new)
+    let stage = &session.message_sign;
+    init_with(stage, module, &session, mechanism, key, |slot, kind, parameter, key| {
+        Signing::new(slot, kind, parameter, key).map(MessageSigning::new)
     })
 }
 
@@ -174,14 +167,9 @@ pub(super) fn verify_init(
     mechanism: Mechanism<'_>,
     key: CK_OBJECT_HANDLE,
 ) -> Result<()> {
-    let mut stage = session.message_verify.lock();
-    let Some((kind, parameter)) = mechanism.read() else {
-        stage.cancel();
-        return Ok(());
-    };
-    stage.begin(|| {
-        let key = module.key(&session, key)?;
-        Verifying::new(module.slot(&session), kind, &parameter, &key).map(MessageVerifying::new)
+    let stage = &session.message_verify;
+    init_with(stage, module, &session, mechanism, key, |slot, kind, parameter, key| {
+        Verifying::new(slot, kind, parameter, key).map(MessageVerifying::new)
     })
 }
 

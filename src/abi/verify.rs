@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use cryptoki_sys::*;
 
-use super::arg::{Input, Mechanism};
+use super::{
+    arg::{Input, Mechanism},
+    family,
+};
 use crate::{error::Result, module::Module, operation::verify::Verifying, session::Session};
 
 pub(super) fn init(
@@ -13,14 +16,7 @@ pub(super) fn init(
     mechanism: Mechanism<'_>,
     key: CK_OBJECT_HANDLE,
 ) -> Result<()> {
-    let Some((kind, parameter)) = mechanism.read() else {
-        session.verify.lock().cancel();
-        return Ok(());
-    };
-    session.verify.lock().begin(|| {
-        let key = module.key(&session, key)?;
-        Verifying::new(module.slot(&session), kind, &parameter, &key)
-    })
+    family::init_with(&session.verify, module, &session, mechanism, key, Verifying::new)
 }
 
 pub(super) fn one_shot(
@@ -50,13 +46,9 @@ pub(super) fn signature_init(
     key: CK_OBJECT_HANDLE,
     signature: Input<'_>,
 ) -> Result<()> {
-    let Some((kind, parameter)) = mechanism.read() else {
-        session.verify_signature.lock().cancel();
-        return Ok(());
-    };
-    session.verify_signature.lock().begin(|| {
-        let key = module.key(&session, key)?;
-        let verifying = Verifying::new(module.slot(&session), kind, &parameter, &key)?;
+    let stage = &session.verify_signature;
+    family::init_with(stage, module, &session, mechanism, key, |slot, kind, parameter, key| {
+        let verifying = Verifying::new(slot, kind, parameter, key)?;
         Ok((verifying, signature.bytes()?.to_vec()))
     })
 }
