@@ -2,8 +2,10 @@
 //! can: a label asks for that key only, keys named in the configuration need no list permission,
 //! and only an open search lists.
 
+mod certificates;
+mod versions;
+
 use std::{
-    borrow::Cow,
     collections::{BTreeSet, VecDeque},
     time::Instant,
 };
@@ -11,15 +13,20 @@ use std::{
 use akv_wire::{KeyBundle, KeyItem};
 use cryptoki_sys::*;
 
+use self::{
+    certificates::{learn_certificates, wants_certificates},
+    versions::{
+        find_older, other_versions, pinned_version, sized, version_before_lost,
+        version_of_certificate,
+    },
+};
 use crate::{
-    config::{KeyName, Service, Versions, name_is_legal},
-    error::{Error, Result},
+    config::{KeyName, Versions, name_is_legal},
+    error::Result,
     object::{
-        Object,
-        certificate::Certificate,
         naming::{name_of_label, versioned},
         project::{self, Standing},
-        store::{Found as Finding, Knowledge, Origin, Wanted},
+        store::{Found as Finding, Knowledge, Wanted},
         tag::Tag,
     },
     slot::Slot,
@@ -64,43 +71,6 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         Ok(()) => {}
     }
     Ok(Found(found.into()))
-}
-
-/// An older version of a key, asked for by label and CKA_ID together: that is how a program which
-/// remembers a key looks it up again in a forked worker, perhaps after the key was rotated. Such a
-/// version is in no other search, so that a label alone still means one key.
-fn find_older(slot: &Slot, wanted: &Wanted) -> Vec<CK_OBJECT_HANDLE> {
-    let value = |kind| wanted.iter().find(|(k, _)| *k == kind).map(|(_, v)| v.as_slice());
-    let (Some(id), Some(label)) = (value(CKA_ID), value(CKA_LABEL)) else { return Vec::new() };
-    let name = name_of_label(&String::from_utf8_lossy(label));
-    let mark = format!("version:{name}:{}", crate::hex::encode(id));
-    let Some(current) = slot.store.last_found(&name) else { return Vec::new() };
-    let is_pinned = pinned_version(slot, &name).is_some() && current.pinned.is_none();
-    if is_pinned || slot.store.knowledge(&mark, slot.ttl()) == Knowledge::Missing {
-        return Vec::new();
-    }
-    let older = other_versions(slot, &name, &current.versions, slot.vault.find_deadline());
-    let objects = older.and_then(|older| {
-        let is_it = |bundle: &&KeyBundle| project::key_id(&bundle.key).is_some_and(|k| k == id);
-        match older.iter().find(is_it) {
-            Some(bundle) => project::objects(bundle, &slot.token, Standing::Meant),
-            None => Ok(Vec::new()),
-        }
-    });
-    let matching = |object: &Object| slot.shows(object) && object.attributes.match_all(wanted);
-    match objects {
-        Ok(mut objects) => {
-            objects.retain(matching);
-            if objects.is_empty() {
-                slot.store.put_missing(&mark);
-            }
-            slot.store.put_aside(objects)
-        }
-        Err(error) => {
-            log::info!("whether an older version of key '{name}' is meant cannot be told: {error}");
-            Vec::new()
-        }
-    }
 }
 
 /// Makes sure that what is known of a name is fresh.
@@ -168,12 +138,6 @@ impl Plan {
             _ => Plan::All,
         }
     }
-}
-
-fn wants_certificates(wanted: &Wanted) -> bool {
-    let class = wanted.iter().find(|(kind, _)| *kind == CKA_CLASS);
-    let on_token = wanted.iter().all(|(kind, value)| *kind != CKA_TOKEN || value != &[CK_FALSE]);
-    on_token && class.is_none_or(|(_, value)| value == &CKO_CERTIFICATE.to_ne_bytes())
 }
 
 /// Makes sure that the keys with an id are known: an id that was seen before tells which names to
@@ -323,15 +287,6 @@ impl Row {
     }
 }
 
-/// The version that a name means when it is not the current one: pinned in the configuration, or
-/// found earlier to be the one of a configured certificate.
-fn pinned_version(slot: &Slot, name: &str) -> Option<String> {
-    let configured = slot.token.keys.as_ref().and_then(|keys| {
-        keys.iter().find(|key| key.name.eq_ignore_ascii_case(name))?.version.clone()
-    });
-    configured.or_else(|| slot.store.last_found(name)?.pinned)
-}
-
 /// Puts a name's objects in the store: the version that is meant, and with `versions = "enabled"`
 /// the others. Gives back their handles, the meant version's first.
 ///
@@ -387,144 +342,4 @@ pub fn show(
         ..Finding::default()
     };
     Ok(slot.store.put_name(name, finding, objects))
-}
-
-/// The bundle with the size of its AES key, which the service tells from api-version 2025-07-01 on
-/// only: asked for once per version. Without it the key is shown, but not used.
-fn sized<'b>(slot: &Slot, bundle: &'b KeyBundle) -> Cow<'b, KeyBundle> {
-    let Some((name, version)) = bundle.key.name_and_version() else { return Cow::Borrowed(bundle) };
-    if !project::lacks_size(bundle) {
-        return Cow::Borrowed(bundle);
-    }
-    let unique = vec![(CKA_UNIQUE_ID, format!("{name}/{version}#sec").into_bytes())];
-    let earlier = slot.store.find(&unique, |_| true).first().map(|h| slot.store.object(*h));
-    let size = match earlier {
-        Some(Ok(object)) => object.attributes.ulong(CKA_VALUE_LEN).map(|bytes| 8 * bytes as u32),
-        _ => match slot.vault.key_with_size(KeyRef::version(name, version)) {
-            Ok(asked) => asked.and_then(|asked| asked.attributes.key_size),
-            Err(error) => {
-                log::info!("the size of key '{name}' cannot be asked for: {error}");
-                None
-            }
-        },
-    };
-    if size.is_none() {
-        log::info!(
-            "key '{name}' is shown without its AES mechanisms: the service does not tell its size"
-        );
-    }
-    let mut bundle = bundle.clone();
-    bundle.attributes.key_size = size;
-    Cow::Owned(bundle)
-}
-
-/// The version that stands for a name whose current one lost a race (`Making::settle_race`).
-fn version_before_lost(
-    slot: &Slot,
-    name: &str,
-    bundle: &KeyBundle,
-    deadline: Instant,
-) -> Result<Option<KeyBundle>> {
-    let is_lost = |bundle: &KeyBundle| Tag::of(bundle.tags.as_ref()).lost;
-    let (_, version) = bundle.key.name_and_version().unwrap_or_default();
-    if !is_lost(bundle) {
-        return Ok(None);
-    }
-    let others = other_versions(slot, name, &[version.to_owned()], deadline)?;
-    Ok(others.into_iter().find(|other| !is_lost(other)))
-}
-
-/// The version of a name whose public key is in a configured certificate, if that is not the one
-/// at hand: after a rotation the certificate, and what it is used with, stay with the old version.
-fn version_of_certificate(
-    slot: &Slot,
-    name: &str,
-    bundle: &KeyBundle,
-    deadline: Instant,
-) -> Result<Option<KeyBundle>> {
-    let key_id = |bundle: &KeyBundle| project::key_id(&bundle.key);
-    let Some(current) = key_id(bundle) else { return Ok(None) };
-    let leaves = slot.store.leaves_open_to(name);
-    if leaves.is_empty() || slot.store.has_configured_certificate(&current) {
-        return Ok(None);
-    }
-    let is_it = |other: &KeyBundle| key_id(other).is_some_and(|id| leaves.contains(&id));
-    // Most likely the one shown until now, which needs no permission to list versions.
-    let earlier = slot.store.last_found(name).and_then(|found| found.versions.first().cloned());
-    if let Some(earlier) = earlier
-        && let Ok(shown) = slot.vault.key(KeyRef::version(name, &earlier))
-        && is_it(&shown)
-    {
-        return Ok(Some(shown));
-    }
-    let (_, version) = bundle.key.name_and_version().unwrap_or_default();
-    let others = match other_versions(slot, name, &[version.to_owned()], deadline) {
-        Ok(others) => others,
-        Err(error) => {
-            log::info!(
-                "whether a configured certificate belongs to an older version of '{name}' cannot \
-                 be told: {error}"
-            );
-            return Ok(None);
-        }
-    };
-    Ok(others.into_iter().find(is_it))
-}
-
-/// All enabled versions of a name but those in `known`, newest first.
-fn other_versions(
-    slot: &Slot,
-    name: &str,
-    known: &[String],
-    deadline: Instant,
-) -> Result<Vec<KeyBundle>> {
-    let mut items = slot.vault.key_versions(name, deadline)?;
-    items.retain(|item| item.attributes.enabled.unwrap_or(true));
-    items.sort_by_key(|item| std::cmp::Reverse(item.attributes.created));
-    let versions: Vec<String> = items
-        .iter()
-        .filter_map(|item| item.name_and_version().map(|(_, version)| version.to_owned()))
-        .filter(|version| !known.contains(version))
-        .collect();
-    let references: Vec<_> =
-        versions.iter().map(|version| KeyRef::version(name, version)).collect();
-    slot.vault.fetch_many(&references, deadline)?.into_iter().collect()
-}
-
-/// Fetches the vault's certificates of the keys known so far. A certificate that cannot be had
-/// never hides a key.
-fn learn_certificates(slot: &Slot) -> Result<()> {
-    if slot.vault.service() == Service::ManagedHsm || !slot.vault_can_be_asked() {
-        return Ok(());
-    }
-    for (name, version) in slot.store.names_without_certificate() {
-        let deadline = slot.vault.find_deadline();
-        let known = || slot.store.last_found(&name).is_none_or(|found| found.certificate_seen);
-        let Some(_flight) = slot.flights.take(&format!("certificate {name}"), deadline, known)
-        else {
-            continue;
-        };
-        match certificate_of(slot, &name, &version) {
-            Ok(certificate) => {
-                slot.store.add_certificate(certificate, Origin::Vault(name.to_ascii_lowercase()));
-            }
-            Err(error) if is_not_found(&error) => {}
-            Err(error) => {
-                log::info!("the certificate of key '{name}' is left out: {error}");
-                if !is_forbidden(&error) {
-                    return Ok(()); // asked for again by the next search
-                }
-            }
-        }
-        slot.store.certificate_seen(&name);
-    }
-    Ok(())
-}
-
-fn certificate_of(slot: &Slot, name: &str, version: &str) -> Result<Certificate> {
-    let bundle = slot.vault.certificate(KeyRef::version(name, version))?;
-    let der = bundle.der().and_then(std::result::Result::ok).ok_or_else(|| {
-        Error::new(CKR_DEVICE_ERROR, format!("the vault sent no certificate for '{name}'"))
-    })?;
-    Certificate::parse(&der)
 }
