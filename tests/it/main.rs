@@ -11,6 +11,7 @@ mod clients_openssl;
 mod clients_pkcs11_tool;
 mod clients_quickstart;
 mod decryption;
+mod digests;
 mod find;
 mod fork;
 mod generate;
