@@ -49,7 +49,7 @@ impl ServiceKind {
 pub struct ServiceConfig {
     /// Its name, the first label of its host name.
     pub name: String,
-    /// Port on 127.0.0.1; 0 for any.
+    /// Port; 0 for any, or for 443 with [`Config::public_names`].
     #[serde(default)]
     pub port: u16,
 }
@@ -97,7 +97,10 @@ pub struct Config {
     pub vault: Vec<ServiceConfig>,
     /// Managed HSMs.
     pub hsm: Vec<ServiceConfig>,
-    /// Port of the authority; 0 for any.
+    /// Whether everything goes by its name in the public cloud, for clients that insist on it:
+    /// authority and services have a loopback address each, and port 443 where none is given.
+    pub public_names: bool,
+    /// Port of the authority; 0 for any, or for 443 with [`Config::public_names`].
     pub authority_port: u16,
     /// Port of the control endpoint; 0 for any.
     pub control_port: u16,
@@ -124,6 +127,7 @@ impl Default for Config {
         Self {
             vault: Vec::new(),
             hsm: Vec::new(),
+            public_names: false,
             authority_port: 0,
             control_port: 0,
             tenant: "7e1a0000-0000-4000-8000-0000000e0a1d".to_owned(),

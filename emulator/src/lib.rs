@@ -19,6 +19,7 @@ mod crypto;
 mod dialect;
 mod entra;
 mod fault;
+mod place;
 mod policy;
 mod principal;
 mod refusal;
@@ -31,6 +32,7 @@ mod throttle;
 mod tls;
 
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +48,7 @@ use crate::control::Control;
 use crate::counters::Counters;
 use crate::entra::Entra;
 use crate::fault::Faults;
+use crate::place::Places;
 pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
 use crate::service::{Service, Shared};
 use crate::store::Store;
@@ -77,6 +80,8 @@ pub struct Ready {
     pub control: String,
     /// A configuration of the PKCS#11 module: one token per service.
     pub module_config: PathBuf,
+    /// A file like `/etc/hosts`, with the public names where those are used.
+    pub hosts: PathBuf,
     /// The client's certificate and key, PEM, for assertions.
     pub client_certificate: PathBuf,
     /// A token of a federated workload that may act as the client.
@@ -93,11 +98,11 @@ pub struct ReadyService {
     pub name: String,
     /// `vault` or `managed-hsm`.
     pub kind: &'static str,
-    /// URL on loopback.
+    /// URL: on loopback, or with [`Config::public_names`] the one of the public cloud.
     pub url: String,
     /// Host name in the public cloud; the port answers to it, too.
     pub host: String,
-    /// Port on 127.0.0.1.
+    /// Port, on loopback.
     pub port: u16,
     /// Scope of tokens.
     pub scope: String,
@@ -145,8 +150,10 @@ impl Emulator {
             certificate: Some(certificate),
             ..ClientConfig::default()
         };
-        let listener = server::bind(config.authority_port).await?;
-        let authority = format!("https://{}", address(&listener)?);
+        let mut places = Places::new(config.public_names);
+        let (listener, authority) =
+            places.listen(entra::PUBLIC_HOST, config.authority_port).await?;
+        let authority = authority.url;
         let entra = Entra::new(
             &config,
             mighty,
@@ -162,8 +169,9 @@ impl Emulator {
             async move { entra.answer(call).await }
         }));
 
-        let listener = server::bind(config.control_port).await?;
-        let control = format!("http://{}", address(&listener)?);
+        let listener = server::bind(Ipv4Addr::LOCALHOST, config.control_port).await?;
+        let control = listener.local_addr().map_err(|error| error.to_string())?;
+        let control = format!("http://{control}");
         let answering = Arc::new(Control {
             counters: Arc::clone(&counters),
             clock: Arc::clone(&clock),
@@ -195,14 +203,14 @@ impl Emulator {
                 let (service, seed) = (Arc::clone(&service), Arc::clone(seed));
                 planting.push(tokio::spawn(async move { service.plant(&seed).await }));
             }
-            let listener = server::bind(one.port).await?;
-            let address = address(&listener)?;
+            let host = format!("{}.{}", one.name, kind.suffix());
+            let (listener, place) = places.listen(&host, one.port).await?;
             services.push(ReadyService {
                 name: one.name.clone(),
                 kind: kind.as_str(),
-                url: format!("https://{address}"),
-                host: format!("{}.{}", one.name, kind.suffix()),
-                port: address.port(),
+                url: place.url,
+                host,
+                port: place.port,
                 scope: format!("{}/.default", kind.resource()),
             });
             tokio::spawn(server::serve(listener, Some(tls.clone()), move |call| {
@@ -215,6 +223,7 @@ impl Emulator {
         }
         let in_folder = |name: &str| folder.path().join(name);
         let ready = Ready {
+            hosts: in_folder("hosts"),
             client_certificate: in_folder("client.pem"),
             federated_token_file: in_folder("federated-token"),
             identity_header: entra.identity_header().to_owned(),
@@ -228,6 +237,7 @@ impl Emulator {
             module_config: in_folder("akv-pkcs11.toml"),
         };
         let token = entra.workload_token().map_err(|error| format!("workload token: {error}"))?;
+        write(&ready.hosts, places.hosts().as_bytes(), 0o644)?;
         write(&ready.federated_token_file, token.as_bytes(), 0o600)?;
         write(&ready.client_certificate, &client_pem, 0o600)?;
         let line = serde_json::to_vec(&ready).map_err(|error| error.to_string())?;
@@ -279,6 +289,7 @@ impl Ready {
         let ca_file = self.ca_file.display().to_string();
         let mut variables = vec![
             ("AKV_EMULATOR_CONTROL", self.control.clone()),
+            ("AKV_EMULATOR_HOSTS", self.hosts.display().to_string()),
             ("AKV_EMULATOR_READY", self.ready_file().display().to_string()),
             ("AKV_PKCS11_CONFIG", self.module_config.display().to_string()),
             ("AKV_PKCS11_CA_FILE", ca_file.clone()),
@@ -316,10 +327,6 @@ fn backup_key(shared: &Shared, name: &str) -> Result<Arc<Zeroizing<Vec<u8>>>, St
         store.save(&name, || Ok(akv_wire::Base64Url::from(key.as_slice())))?;
     }
     Ok(Arc::new(Zeroizing::new(key)))
-}
-
-fn address(listener: &tokio::net::TcpListener) -> Result<std::net::SocketAddr, String> {
-    listener.local_addr().map_err(|error| error.to_string())
 }
 
 /// One `[[token]]` per service, the secret left in the environment.

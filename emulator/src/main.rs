@@ -50,6 +50,10 @@ struct Common {
     /// kind (rsa2048, rsa3072, rsa4096, p256, p256k, p384, p521; aes128, aes256 on an HSM).
     #[arg(long, value_name = "FILE|demo")]
     seed: Vec<String>,
+    /// Go by the names of the public cloud: every service and the authority get a loopback address
+    /// of their own, and port 443 where none is given; AKV_EMULATOR_HOSTS names a hosts file.
+    #[arg(long)]
+    public_names: bool,
     /// Where to write the CA certificate (default: the emulator's temporary folder).
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -152,6 +156,7 @@ fn options(common: Common) -> Result<Options, String> {
             toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?
         }
     };
+    config.public_names |= common.public_names;
     for (names, services) in [(&common.vault, &mut config.vault), (&common.hsm, &mut config.hsm)] {
         for name in names {
             services.push(service(name)?);

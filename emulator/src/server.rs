@@ -31,11 +31,9 @@ const FLUSH: Duration = Duration::from_millis(50);
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// Listens on 127.0.0.1.
-pub async fn bind(port: u16) -> Result<TcpListener, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(|error| format!("127.0.0.1:{port}: {error}"))
+/// Listens there.
+pub async fn bind(address: Ipv4Addr, port: u16) -> Result<TcpListener, String> {
+    TcpListener::bind((address, port)).await.map_err(|error| format!("{address}:{port}: {error}"))
 }
 
 /// Answers every request of every connection with `answer`, until the runtime ends.
