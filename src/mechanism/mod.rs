@@ -288,6 +288,18 @@ fn is_of_service(hash: Hash) -> bool {
     matches!(hash, Sha256 | Sha384 | Sha512)
 }
 
+/// What keys of a class can be used for at all: the halves of a pair have each their own.
+pub fn uses_of_class(class: CK_OBJECT_CLASS) -> CK_FLAGS {
+    let public = VERIFYING | CKF_VERIFY_RECOVER | CKF_ENCRYPT | CKF_WRAP | CKF_MESSAGE_ENCRYPT;
+    let private = SIGNING | CKF_SIGN_RECOVER | CKF_DECRYPT | CKF_UNWRAP | CKF_MESSAGE_DECRYPT;
+    match class {
+        CKO_PUBLIC_KEY => public & !CKF_MULTI_MESSAGE,
+        CKO_PRIVATE_KEY => private,
+        CKO_SECRET_KEY => (public | private) & !CKF_MULTI_MESSAGE,
+        _ => NONE,
+    }
+}
+
 /// The hash of a CKM_SHA… given as `hashAlg`.
 pub fn hash_of(kind: CK_MECHANISM_TYPE) -> Option<Hash> {
     match Mechanism::find(kind)?.scheme {

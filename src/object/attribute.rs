@@ -189,7 +189,7 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_ALWAYS_AUTHENTICATE), Bool, Classes::PRIVATE, Template, "false"),
     row(named!(CKA_WRAP_WITH_TRUSTED), Bool, Classes::PRIVATE_OR_SECRET, Template, "false"),
     row(named!(CKA_PROFILE_ID), Ulong, Classes::NONE, Token, "profile objects: CKP_…"),
-    row(named!(CKA_ALLOWED_MECHANISMS), Mechanisms, Classes::KEYS, Template, "what this token offers for the key's type"),
+    row(named!(CKA_ALLOWED_MECHANISMS), Mechanisms, Classes::KEYS, Template, "what this token offers for the key's type and class: signing and decrypting for a private key, verifying and encrypting for a public one"),
 ];
 
 /// Attributes are looked up by binary search, and no row may shadow another.

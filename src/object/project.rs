@@ -12,7 +12,7 @@ use crate::{
     crypto::{Curve, PublicKey},
     error::{Error, Result},
     hex,
-    mechanism::{Home, MECHANISMS},
+    mechanism::{Home, MECHANISMS, uses_of_class},
 };
 
 /// Whether a key version is the one its name stands for.
@@ -183,7 +183,7 @@ fn private_key(
         .set_bool(CKA_DECRYPT, usage.may("decrypt"))
         .set_bool(CKA_UNWRAP, usage.may("unwrapKey") || usage.may("import"))
         .set(CKA_SUBJECT, "");
-    public_part(&mut attributes, public, Home::Service, token);
+    public_part(&mut attributes, CKO_PRIVATE_KEY, public, Home::Service, token);
     Object { attributes, material: Material::Vault(Arc::clone(key)), owner: None }
 }
 
@@ -197,7 +197,7 @@ fn public_key(
     name(&mut attributes, identity, "pub");
     public_usage(&mut attributes, public);
     attributes.set_bool(CKA_PRIVATE, false).set_bool(CKA_TRUSTED, false).set(CKA_SUBJECT, "");
-    public_part(&mut attributes, public, Home::Service, token);
+    public_part(&mut attributes, CKO_PUBLIC_KEY, public, Home::Service, token);
     Object { attributes, material: Material::Public(public.clone()), owner: None }
 }
 
@@ -221,6 +221,7 @@ pub fn public_usage(attributes: &mut Attributes, public: &PublicKey) {
 /// GnuTLS read them there.
 pub fn public_part(
     attributes: &mut Attributes,
+    class: CK_OBJECT_CLASS,
     public: &PublicKey,
     home: Home,
     token: &TokenConfig,
@@ -229,7 +230,7 @@ pub fn public_part(
     attributes
         .set_ulong(CKA_KEY_TYPE, key_type)
         .set(CKA_PUBLIC_KEY_INFO, public.spki_der())
-        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, home, token));
+        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(class, key_type, home, token));
     if let (Some(n), Some(e)) = (public.modulus(), public.exponent()) {
         attributes.set(CKA_MODULUS, n).set(CKA_PUBLIC_EXPONENT, e);
     }
@@ -264,7 +265,10 @@ fn secret_key(
         .set_bool(CKA_UNWRAP, usage.may("unwrapKey"))
         .set_bool(CKA_SIGN, usage.may("sign"))
         .set_bool(CKA_VERIFY, usage.may("verify"))
-        .set_mechanisms(CKA_ALLOWED_MECHANISMS, mechanisms_for(key_type, Home::Service, token));
+        .set_mechanisms(
+            CKA_ALLOWED_MECHANISMS,
+            mechanisms_for(CKO_SECRET_KEY, key_type, Home::Service, token),
+        );
     let size = match key.kind {
         VaultKeyKind::Secret(size) => size,
         VaultKeyKind::Rsa(_) | VaultKeyKind::Ec(..) => None,
@@ -289,8 +293,9 @@ fn name(attributes: &mut Attributes, identity: &Identity, part: &str) {
         .set(CKA_UNIQUE_ID, format!("{}#{part}", identity.unique));
 }
 
-/// What a token offers for keys of a type that are there.
+/// What a token offers for keys of a class and type that are there.
 pub fn mechanisms_for(
+    class: CK_OBJECT_CLASS,
     key_type: CK_KEY_TYPE,
     home: Home,
     token: &TokenConfig,
@@ -298,7 +303,6 @@ pub fn mechanisms_for(
     MECHANISMS
         .iter()
         .filter(move |row| row.key_type() == Some(key_type))
-        .filter(|row| (row.service | row.session) & (CKF_GENERATE_KEY_PAIR | CKF_GENERATE) == 0)
-        .filter(move |row| row.uses_with(home, token) != 0)
+        .filter(move |row| row.uses_with(home, token) & uses_of_class(class) != 0)
         .map(|row| row.kind)
 }

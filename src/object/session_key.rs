@@ -165,7 +165,7 @@ fn public_object(
     slot: &Slot,
 ) -> Result<Object> {
     template.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
-    let mut attributes = common(key, template, source, slot);
+    let mut attributes = common(CKO_PUBLIC_KEY, key, template, source, slot);
     project::public_usage(&mut attributes, key);
     attributes
         .set_bool(CKA_PRIVATE, is_private(slot, template, false))
@@ -192,7 +192,7 @@ fn private_object(
     let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(true);
     let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(false);
     let generated = source != Source::Brought;
-    let mut attributes = common(&public, template, source, slot);
+    let mut attributes = common(CKO_PRIVATE_KEY, &public, template, source, slot);
     attributes
         .set_ulong(CKA_CLASS, CKO_PRIVATE_KEY)
         .set_bool(CKA_PRIVATE, is_private(slot, template, true))
@@ -211,10 +211,16 @@ fn private_object(
 }
 
 /// What both halves have in common.
-fn common(key: &PublicKey, template: &Template, source: Source, slot: &Slot) -> Attributes {
+fn common(
+    class: CK_OBJECT_CLASS,
+    key: &PublicKey,
+    template: &Template,
+    source: Source,
+    slot: &Slot,
+) -> Attributes {
     let mut attributes = any_class(template, source);
     attributes.set(CKA_SUBJECT, template.bytes(CKA_SUBJECT).unwrap_or_default());
-    project::public_part(&mut attributes, key, Home::Session, &slot.token);
+    project::public_part(&mut attributes, class, key, Home::Session, &slot.token);
     if let Some(allowed) = template.bytes(CKA_ALLOWED_MECHANISMS) {
         attributes.set(CKA_ALLOWED_MECHANISMS, allowed);
     }

@@ -143,7 +143,8 @@ fn object(
     match template.bytes(CKA_ALLOWED_MECHANISMS) {
         Some(allowed) => attributes.set(CKA_ALLOWED_MECHANISMS, allowed),
         None => {
-            let offered = project::mechanisms_for(key_type, Home::Session, &slot.token);
+            let offered =
+                project::mechanisms_for(CKO_SECRET_KEY, key_type, Home::Session, &slot.token);
             attributes.set_mechanisms(CKA_ALLOWED_MECHANISMS, offered)
         }
     };

@@ -419,3 +419,36 @@ fn validity_and_operations_are_the_services() {
         assert_eq!(session.flag(public, kind), Ok(true), "what is local is not the service's");
     }
 }
+
+/// CKA_ALLOWED_MECHANISMS is what the half of a pair can do: without RSNULL nobody signs SHA-1, and
+/// everybody verifies it.
+#[test]
+fn allowed_mechanisms_are_those_of_the_half() {
+    let emulator = Emulator::start(&SEED);
+    let module = Module::start(&emulator.token(HSM, ""));
+    let session = module.open(0);
+    let allowed = |key| -> Vec<CK_ULONG> {
+        let value = session.value(key, CKA_ALLOWED_MECHANISMS).unwrap();
+        value.chunks_exact(8).map(|one| CK_ULONG::from_ne_bytes(one.try_into().unwrap())).collect()
+    };
+    let (private, public) = session.pair("rsa2048");
+    for (kind, signs, verifies) in [
+        (CKM_SHA256_RSA_PKCS, true, true),
+        (CKM_SHA1_RSA_PKCS, false, true),
+        (CKM_SHA1_RSA_PKCS_PSS, false, true),
+        (CKM_RSA_X_509, false, true),
+        (CKM_RSA_PKCS_OAEP, true, true),
+        (CKM_RSA_PKCS_KEY_PAIR_GEN, false, false),
+        (CKM_ECDSA, false, false),
+    ] {
+        assert_eq!(allowed(private).contains(&kind), signs, "private key, {kind:#x}");
+        assert_eq!(allowed(public).contains(&kind), verifies, "public key, {kind:#x}");
+    }
+    let (public, private) = session_rsa(&session, 2048);
+    assert!(allowed(private).contains(&CKM_SHA1_RSA_PKCS), "a session key needs no service");
+    assert!(allowed(public).contains(&CKM_SHA1_RSA_PKCS_PSS));
+    let (_, public) = session.pair("p256");
+    assert!(allowed(public).contains(&CKM_ECDSA_SHA256));
+    let secret = session.object(CKO_SECRET_KEY, "aes256");
+    assert!(allowed(secret).contains(&CKM_AES_GCM) && !allowed(secret).contains(&CKM_AES_ECB));
+}
