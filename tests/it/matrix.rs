@@ -18,6 +18,7 @@ const SEED: &str = "
 keys = [
     { name = 'rsa2048', kty = 'RSA', size = 2048 },
     { name = 'rsa3072', kty = 'RSA', size = 3072 },
+    { name = 'rsa4096', kty = 'RSA', size = 4096 },
     { name = 'p256', kty = 'EC', curve = 'P-256' },
     { name = 'p256k', kty = 'EC', curve = 'P-256K' },
     { name = 'p384', kty = 'EC', curve = 'P-384' },
@@ -53,14 +54,14 @@ fn keys(session: &Session<'_>, hsm: bool) -> Vec<Key> {
     let mut add = |name: String, kind, home, public, private, modulus| {
         keys.push(Key { name, kind, home, private, public, modulus });
     };
-    for (name, bits) in [("rsa2048", 2048), ("rsa3072", 3072)] {
+    for (name, bits) in [("rsa2048", 2048), ("rsa3072", 3072), ("rsa4096", 4096)] {
         let (private, public) = session.pair(name);
         add(name.to_owned(), CKK_RSA, Home::Service, public, private, bits / 8);
+        let template = [number(CKA_MODULUS_BITS, bits as CK_ULONG)];
+        let rsa = Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN);
+        let (public, private) = session.generate(&rsa, &template, &[]).expect("RSA");
+        add(format!("session {name}"), CKK_RSA, Home::Session, public, private, bits / 8);
     }
-    let template = [number(CKA_MODULUS_BITS, 2048)];
-    let rsa = Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN);
-    let (public, private) = session.generate(&rsa, &template, &[]).expect("RSA");
-    add("session rsa2048".to_owned(), CKK_RSA, Home::Session, public, private, 256);
     for (name, params) in CURVES {
         let (private, public) = session.pair(name);
         add((*name).to_owned(), CKK_EC, Home::Service, public, private, 0);
