@@ -29,6 +29,7 @@ mod secrets;
 mod service;
 mod session;
 mod signing;
+mod sizes;
 mod support;
 mod symmetric;
 mod token;
