@@ -184,10 +184,17 @@ impl Service {
     ) -> Result<Draft, Refusal> {
         let exportable = attributes.and_then(|given| given.exportable).unwrap_or(false);
         // Recorded: a Managed HSM has exportable keys without a policy.
-        if exportable && release_policy.is_none() && self.kind == ServiceKind::Vault {
-            return Err(Refusal::BadParameter(
-                "AKV.SKR.1001: An exportable key must have a release policy.".to_owned(),
-            ));
+        if self.kind == ServiceKind::Vault {
+            let refused = match (exportable, release_policy) {
+                (true, None) => "AKV.SKR.1004: Exportable keys must have release policy.",
+                (false, Some(_)) => {
+                    "AKV.SKR.1005: Non-exportable keys must not have release policy."
+                }
+                _ => "",
+            };
+            if !refused.is_empty() {
+                return Err(Refusal::BadParameter(refused.to_owned()));
+            }
         }
         if let Some(unknown) =
             key_ops.into_iter().flatten().find(|op| !KEY_OPS.contains(&op.as_str()))

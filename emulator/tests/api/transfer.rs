@@ -286,6 +286,21 @@ fn a_key_is_released_to_whom_its_policy_trusts() {
 }
 
 #[test]
+fn a_vault_has_exportable_keys_with_a_policy_only() {
+    let (world, policy) = (world(), json!({"data": encode(b"{}")}));
+    let asked = |body| world.vault().post("/keys/k/create", body);
+    let refused = asked(json!({"kty": "EC-HSM", "attributes": {"exportable": true}}));
+    refused.refused(400, "BadParameter");
+    assert_eq!(refused.message(), "AKV.SKR.1004: Exportable keys must have release policy.");
+    let refused = asked(json!({"kty": "EC-HSM", "release_policy": policy}));
+    refused.refused(400, "BadParameter");
+    assert_eq!(
+        refused.message(),
+        "AKV.SKR.1005: Non-exportable keys must not have release policy."
+    );
+}
+
+#[test]
 fn keys_rotate_when_the_policy_says_it_is_time() {
     let world = world();
     for at in [0, 1] {
