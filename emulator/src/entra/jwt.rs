@@ -61,9 +61,11 @@ impl Jwt {
     }
 
     /// Whether `now` is between `nbf` (or ever) and `exp`, five minutes of doubt allowed before.
+    /// Fractions of a second are allowed (RFC 7519, 2: NumericDate), and MSAL for Python has them.
     pub fn is_current(&self, now: i64) -> bool {
-        let from = self.claims["nbf"].as_i64().unwrap_or(0) - 300;
-        self.claims["exp"].as_i64().is_some_and(|exp| (from..exp).contains(&now))
+        let now = now as f64;
+        let from = self.claims["nbf"].as_f64().unwrap_or(0.0) - 300.0;
+        self.claims["exp"].as_f64().is_some_and(|exp| (from..exp).contains(&now))
     }
 
     /// Whether this key signed it, with RS256 or PS256.

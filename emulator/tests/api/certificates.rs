@@ -184,7 +184,21 @@ fn pfx_and_pem_are_imported() {
     assert_eq!(vault.get("/secrets/c").ok()["contentType"], "application/x-pem-file");
     let signature = vault.post("/keys/c/sign", operation("RS256", &[1; 32])).bytes("value");
     assert_eq!(signature.len(), 256);
-    vault.post("/certificates/d/import", json!({"value": "AAAA"})).refused(400, "BadParameter");
+    // As the SDK for Python sends it.
+    let twice = json!({"value": BASE64_STANDARD.encode(&pem)});
+    assert_eq!(vault.post("/certificates/e/import", twice).ok()["cer"], cer);
+    for (value, kind) in [
+        ("AAAA", "valid PKCS#12 format."),
+        ("no base64!", "valid PKCS#12 format."),
+        (
+            pem.trim_end_matches(char::is_alphanumeric).split_at(900).0,
+            "Base64 encoded PEM content.",
+        ),
+    ] {
+        let refused = vault.post("/certificates/d/import", json!({"value": value}));
+        refused.refused(400, "BadParameter");
+        assert!(refused.message().trim_end().ends_with(kind), "{}", refused.message());
+    }
 }
 
 #[test]

@@ -117,10 +117,9 @@ impl Service {
         let asked: CertificateImportParameters =
             body::read(&request.call.body, body::CERTIFICATE_IMPORT)?;
         let now = self.clock.now();
-        let (material, leaf, chain) = read_bundle(&asked)?;
+        let Bundle { material, leaf, chain, content_type } = read_bundle(&asked)?;
         let facts = x509::facts(&leaf)?;
         let given = asked.policy.clone().unwrap_or_default();
-        let is_pem = asked.value.contains("-----BEGIN");
         let policy = CertificatePolicy {
             key_props: Some(CertificateKeyProperties {
                 kty: Some(material.key_type(false).as_str().to_owned()),
@@ -129,7 +128,6 @@ impl Service {
                 ..given.key_props.clone().unwrap_or_default()
             }),
             secret_props: given.secret_props.clone().or_else(|| {
-                let content_type = if is_pem { PEM } else { PFX };
                 Some(CertificateSecretProperties { content_type: Some(content_type.to_owned()) })
             }),
             x509_props: Some(facts.properties),
@@ -364,32 +362,48 @@ fn secret_value(
     Ok(Zeroizing::new(BASE64_STANDARD.encode(&*der)))
 }
 
-/// Key, leaf and chain of an import: a PFX in base64, or PEM text.
-fn read_bundle(
-    asked: &CertificateImportParameters,
-) -> Result<(Material, X509, Vec<X509>), Refusal> {
-    let refused = || {
-        Refusal::BadParameter(
-            "The specified PKCS#12 or PEM X.509 certificate content is invalid.".to_owned(),
-        )
+/// What an import brings.
+struct Bundle {
+    material: Material,
+    leaf: X509,
+    chain: Vec<X509>,
+    content_type: &'static str,
+}
+
+/// A PFX in base64, or PEM: as it is, as every SDK but one sends it, or in base64, too.
+fn read_bundle(asked: &CertificateImportParameters) -> Result<Bundle, Refusal> {
+    const MARK: &[u8] = b"-----BEGIN";
+    let unreadable = |kind: &str, more: &str| {
+        Refusal::BadParameter(format!(
+            "The specified {kind} X.509 certificate content can not be read. Please check if \
+             certificate is in valid {kind} format.{more}"
+        ))
     };
-    if asked.value.contains("-----BEGIN") {
-        let pem = asked.value.as_bytes();
-        let pair = PKey::private_key_from_pem(pem).map_err(|_| refused())?;
-        let mut certificates = X509::stack_from_pem(pem).map_err(|_| refused())?;
-        if certificates.is_empty() {
-            return Err(refused());
-        }
-        let at = certificates
+    let plain = asked.value.as_bytes();
+    let decoded = || {
+        let text: Vec<u8> =
+            plain.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        BASE64_STANDARD.decode(Zeroizing::new(text)).map(Zeroizing::new)
+    };
+    let content = match plain.windows(MARK.len()).any(|window| window == MARK) {
+        true => Zeroizing::new(plain.to_vec()),
+        false => decoded().map_err(|_| unreadable("PKCS#12", ""))?,
+    };
+    if content.windows(MARK.len()).any(|window| window == MARK) {
+        let refused =
+            || unreadable("PEM", " Accepted formats: PEM content or Base64 encoded PEM content.");
+        let pair = PKey::private_key_from_pem(&content).map_err(|_| refused())?;
+        let mut chain = X509::stack_from_pem(&content).map_err(|_| refused())?;
+        let at = chain
             .iter()
             .position(|one| one.public_key().is_ok_and(|public| public.public_eq(&pair)))
             .ok_or_else(refused)?;
-        let leaf = certificates.remove(at);
-        return Ok((Material::from_private_key(pair)?, leaf, certificates));
+        let leaf = chain.remove(at);
+        let material = Material::from_private_key(pair)?;
+        return Ok(Bundle { material, leaf, chain, content_type: PEM });
     }
-    let der: String = asked.value.split_ascii_whitespace().collect();
-    let der = Zeroizing::new(BASE64_STANDARD.decode(der).map_err(|_| refused())?);
-    let parsed = Pkcs12::from_der(&der).map_err(|_| refused())?;
+    let refused = || unreadable("PKCS#12", "");
+    let parsed = Pkcs12::from_der(&content).map_err(|_| refused())?;
     let password = asked.pwd.as_deref().unwrap_or_default();
     let parsed = parsed.parse2(password).map_err(|_| {
         Refusal::BadParameter(
@@ -398,5 +412,5 @@ fn read_bundle(
     })?;
     let (Some(pair), Some(leaf)) = (parsed.pkey, parsed.cert) else { return Err(refused()) };
     let chain = parsed.ca.into_iter().flatten().collect();
-    Ok((Material::from_private_key(pair)?, leaf, chain))
+    Ok(Bundle { material: Material::from_private_key(pair)?, leaf, chain, content_type: PFX })
 }
