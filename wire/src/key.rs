@@ -41,6 +41,26 @@ pub struct KeyAttributes {
     /// `0` software, `1` FIPS 140-2 level 2, `2` FIPS 140-3 level 3 (7.5, vault only).
     #[serde(rename = "hsmPlatform", default, skip_serializing_if = "Option::is_none")]
     pub hsm_platform: Option<String>,
+    /// Proof that an HSM made and holds the key (7.6); only in the answer of GET `…/attestation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<KeyAttestation>,
+}
+
+/// What an HSM states of a key of its own. The blobs are in the format of the HSM's vendor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyAttestation {
+    /// Certificates that the statements are checked with, PEM.
+    #[serde(rename = "certificatePemFile", default, skip_serializing_if = "Option::is_none")]
+    pub certificate_pem_file: Option<Base64Url>,
+    /// The statement about the private (or secret) key.
+    #[serde(rename = "privateKeyAttestation", default, skip_serializing_if = "Option::is_none")]
+    pub private_key_attestation: Option<Base64Url>,
+    /// The statement about the public key; absent for a secret key.
+    #[serde(rename = "publicKeyAttestation", default, skip_serializing_if = "Option::is_none")]
+    pub public_key_attestation: Option<Base64Url>,
+    /// Version of the statements' format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The conditions under which a key may be released.

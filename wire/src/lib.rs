@@ -36,10 +36,10 @@ pub use certificate::{
 pub use error::{ErrorBody, ErrorDetail, InnerError};
 pub use jwk::{Curve, JsonWebKey, KeyType, fixed_width, without_leading_zeros};
 pub use key::{
-    DeletedKeyBundle, DeletedKeyItem, KeyAttributes, KeyBundle, KeyCreateParameters,
-    KeyImportParameters, KeyItem, KeyReleaseParameters, KeyReleaseResult, KeyRestoreParameters,
-    KeyUpdateParameters, LifetimeAction, LifetimeActionType, LifetimeTrigger, ReleasePolicy,
-    RotationPolicy, RotationPolicyAttributes,
+    DeletedKeyBundle, DeletedKeyItem, KeyAttestation, KeyAttributes, KeyBundle,
+    KeyCreateParameters, KeyImportParameters, KeyItem, KeyReleaseParameters, KeyReleaseResult,
+    KeyRestoreParameters, KeyUpdateParameters, LifetimeAction, LifetimeActionType, LifetimeTrigger,
+    ReleasePolicy, RotationPolicy, RotationPolicyAttributes,
 };
 pub use names::UnknownName;
 pub use operation::{
