@@ -43,6 +43,15 @@ pub const ATTRIBUTES: Shape = &[
     ("recoverableDays", Kind::Integer),
     ("hsmPlatform", Kind::Text),
     ("key_size", Kind::Integer),
+    (
+        "attestation",
+        Kind::Object(&[
+            ("certificatePemFile", Kind::Bytes),
+            ("privateKeyAttestation", Kind::Bytes),
+            ("publicKeyAttestation", Kind::Bytes),
+            ("version", Kind::Text),
+        ]),
+    ),
 ];
 
 const RELEASE_POLICY: Shape =

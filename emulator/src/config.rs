@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-pub use crate::fault::{Ending, Fault};
+pub use crate::fault::{DnsTrouble, Ending, Fault};
 pub use crate::refusal::DeniedBy;
 
 /// Which of the two services.
@@ -104,12 +104,19 @@ pub struct Config {
     pub authority_port: u16,
     /// Port of the control endpoint; 0 for any.
     pub control_port: u16,
+    /// Port of the name server, UDP and TCP; 0 for any.
+    pub dns_port: u16,
     /// Tenant id.
     pub tenant: String,
+    /// Further tenants of the authority: it gives their tokens, the services refuse them.
+    pub other_tenants: Vec<String>,
     /// The client that may do everything.
     pub client_id: String,
     /// Its secret; a random one when absent.
     pub client_secret: Option<String>,
+    /// Folder of the key files of Azure Arc's agent; the emulator's own when absent. Official
+    /// clients take `/var/opt/azcmagent/tokens` only.
+    pub arc_folder: Option<PathBuf>,
     /// Further clients, each with what it may do.
     pub client: Vec<ClientConfig>,
     /// File that everything is kept in; without it everything goes with the emulator.
@@ -130,9 +137,12 @@ impl Default for Config {
             public_names: false,
             authority_port: 0,
             control_port: 0,
+            dns_port: 0,
             tenant: "7e1a0000-0000-4000-8000-0000000e0a1d".to_owned(),
+            other_tenants: Vec::new(),
             client_id: "11111111-2222-4333-8444-555555555555".to_owned(),
             client_secret: None,
+            arc_folder: None,
             client: Vec::new(),
             persist: None,
             fault: Vec::new(),
@@ -178,6 +188,26 @@ pub struct Switches {
     pub max_aes_payload: usize,
     /// Whether encrypt, verify and wrapKey work on a disabled key.
     pub disabled_key_public_operations: bool,
+    /// Longest `value` of RSNULL in bytes below the modulus: PKCS#1 needs 11.
+    pub rsnull_margin: usize,
+    /// Whether a Managed HSM's refusals of a use name an inner code, as a vault's do.
+    pub hsm_inner_codes: bool,
+    /// Whether refusals outside of `nbf` and `exp` name an inner code.
+    pub time_inner_codes: bool,
+    /// Whether a vault speaks HTTP/2 to clients that offer it.
+    pub vault_http2: bool,
+    /// Whether a Managed HSM does.
+    pub hsm_http2: bool,
+    /// Seconds after which an idle connection is closed; 0 for never.
+    pub idle_timeout: u64,
+    /// Seconds that an answer of the name server holds.
+    pub dns_ttl: u32,
+    /// Most keys of a Managed HSM, deleted ones included.
+    pub hsm_keys: usize,
+    /// Most versions of a key of a Managed HSM.
+    pub hsm_key_versions: usize,
+    /// Most versions that a backup holds.
+    pub backup_versions: usize,
 }
 
 impl Default for Switches {
@@ -199,6 +229,16 @@ impl Default for Switches {
             vault_empty_pages: false,
             max_aes_payload: 0,
             disabled_key_public_operations: false,
+            rsnull_margin: 11,
+            hsm_inner_codes: false,
+            time_inner_codes: true,
+            vault_http2: true,
+            hsm_http2: true,
+            idle_timeout: 240,
+            dns_ttl: 5,
+            hsm_keys: 5_000,
+            hsm_key_versions: 100,
+            backup_versions: 500,
         }
     }
 }

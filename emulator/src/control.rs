@@ -59,10 +59,10 @@ impl Control {
                 (200, json!({}))
             }
             (&Method::POST, "/faults") => match serde_json::from_slice(&call.body) {
-                Ok(fault) => {
-                    self.faults.order(fault);
-                    (200, json!({}))
-                }
+                Ok(fault) => match self.faults.order(fault) {
+                    Ok(()) => (200, json!({})),
+                    Err(why) => (400, json!({"error": why})),
+                },
                 Err(error) => (400, json!({"error": error.to_string()})),
             },
             (&Method::POST, "/attest") => match serde_json::from_slice(&call.body) {

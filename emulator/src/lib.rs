@@ -17,6 +17,7 @@ mod control;
 mod counters;
 mod crypto;
 mod dialect;
+mod dns;
 mod entra;
 mod fault;
 mod place;
@@ -32,26 +33,30 @@ mod throttle;
 mod tls;
 
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{ClientConfig, Config, ServiceKind};
 use crate::control::Control;
 use crate::counters::Counters;
-use crate::entra::Entra;
+use crate::dns::NameServer;
+use crate::entra::{ArcAgent, Entra};
 use crate::fault::Faults;
 use crate::place::Places;
+use crate::server::Front;
 pub use crate::service::seed::{CertificateSeed, KeySeed, Seed};
 use crate::service::{Service, Shared};
 use crate::store::Store;
+use crate::throttle::Throttle;
+use crate::tls::{Attestor, Identity};
 
 /// A running emulator; its listeners end with the runtime it was started on.
 pub struct Emulator {
@@ -87,8 +92,11 @@ pub struct Ready {
     /// A token of a federated workload that may act as the client.
     pub federated_token_file: PathBuf,
     /// What the App Service endpoint at `{control}/msi/token` wants in `X-IDENTITY-HEADER`; the
-    /// metadata service is at `{control}/metadata/identity/oauth2/token`.
+    /// metadata service is at `{control}/metadata/identity/oauth2/token`, the agent of Azure Arc
+    /// at `{control}/arc/metadata/identity/oauth2/token`.
     pub identity_header: String,
+    /// Address of the name server that knows the services' public names, UDP and TCP.
+    pub dns: SocketAddr,
 }
 
 /// One vault or HSM as clients see it.
@@ -131,7 +139,8 @@ impl Emulator {
             .prefix("akv-emulator-")
             .tempdir()
             .map_err(|error| format!("temporary folder: {error}"))?;
-        let identity = tls::identity().map_err(|error| format!("TLS identity: {error}"))?;
+        let identity = Identity::new().map_err(|error| format!("TLS identity: {error}"))?;
+        let attestor = Attestor::new().map_err(|error| format!("attestation chain: {error}"))?;
         let ca_file = options.ca_file.unwrap_or_else(|| folder.path().join("ca.pem"));
         write(&ca_file, &identity.ca_pem, 0o644)?;
 
@@ -139,8 +148,19 @@ impl Emulator {
         let counters = Arc::new(Counters::default());
         let shutdown = Arc::new(Notify::new());
         let faults = Arc::new(Faults::default());
-        config.fault.iter().cloned().for_each(|fault| faults.order(fault));
-        let tls = TlsAcceptor::from(Arc::clone(&identity.server));
+        for fault in &config.fault {
+            faults.order(fault.clone()).map_err(|why| format!("fault: {why}"))?;
+        }
+        let idle = Duration::from_secs(config.switches.idle_timeout);
+        let front = |label: &str, http2: Option<bool>| -> Result<Front, String> {
+            let tls = http2.map(|http2| identity.listening(http2)).transpose();
+            Ok(Front {
+                label: label.to_owned(),
+                tls: tls.map_err(|error| format!("TLS of {label}: {error}"))?,
+                faults: Arc::clone(&faults),
+                idle,
+            })
+        };
 
         let (certificate, client_pem) =
             tls::client_certificate().map_err(|error| format!("client certificate: {error}"))?;
@@ -158,13 +178,14 @@ impl Emulator {
             &config,
             mighty,
             authority.clone(),
+            ArcAgent::new(config.arc_folder.clone().unwrap_or_else(|| folder.path().join("arc"))),
             Arc::clone(&clock),
             Arc::clone(&counters),
             Arc::clone(&faults),
         );
         let entra = Arc::new(entra.map_err(|error| format!("authority: {error}"))?);
         let answering = Arc::clone(&entra);
-        tokio::spawn(server::serve(listener, Some(tls.clone()), move |call| {
+        tokio::spawn(server::serve(listener, front("entra", Some(false))?, move |call| {
             let entra = Arc::clone(&answering);
             async move { entra.answer(call).await }
         }));
@@ -179,13 +200,21 @@ impl Emulator {
             faults: Arc::clone(&faults),
             shutdown: Arc::clone(&shutdown),
         });
-        tokio::spawn(server::serve(listener, None, move |call| {
+        tokio::spawn(server::serve(listener, front("control", None)?, move |call| {
             let control = Arc::clone(&answering);
             async move { control.answer(&call).await }
         }));
 
         let store = config.persist.as_deref().map(Store::open).transpose()?.map(Arc::new);
-        let shared = Shared { clock, counters, entra: Arc::clone(&entra), faults, store };
+        let shared = Shared {
+            clock,
+            counters: Arc::clone(&counters),
+            entra: Arc::clone(&entra),
+            faults: Arc::clone(&faults),
+            store,
+            attestor: Arc::new(attestor),
+            subscription: Arc::new(Throttle::of_subscription()),
+        };
         let subscription = backup_key(&shared, "subscription")?;
         let seeds: Vec<Arc<Seed>> = options.seeds.into_iter().map(Arc::new).collect();
         let (mut services, mut planting) = (Vec::new(), Vec::new());
@@ -197,6 +226,10 @@ impl Emulator {
                 ServiceKind::ManagedHsm => backup_key(&shared, &format!("domain:{}", one.name))?,
             };
             let switches = config.switches.clone();
+            let http2 = match kind {
+                ServiceKind::Vault => switches.vault_http2,
+                ServiceKind::ManagedHsm => switches.hsm_http2,
+            };
             let service = Service::new(&one.name, kind, switches, &shared, backup_key)?;
             let service = Arc::new(service);
             for seed in &seeds {
@@ -213,20 +246,29 @@ impl Emulator {
                 port: place.port,
                 scope: format!("{}/.default", kind.resource()),
             });
-            tokio::spawn(server::serve(listener, Some(tls.clone()), move |call| {
-                let service = Arc::clone(&service);
-                async move { service.answer(call).await }
-            }));
+            tokio::spawn(server::serve(
+                listener,
+                front(&service.label(), Some(http2))?,
+                move |call| {
+                    let service = Arc::clone(&service);
+                    async move { service.answer(call).await }
+                },
+            ));
         }
         for planted in planting {
             planted.await.map_err(|error| error.to_string())??;
         }
+        let (udp, tcp) = dns::bind(config.dns_port).await?;
+        let dns = tcp.local_addr().map_err(|error| format!("DNS: {error}"))?;
+        let (names, ttl) = (places.names(), config.switches.dns_ttl);
+        tokio::spawn(Arc::new(NameServer { names, ttl, faults, counters }).serve(udp, tcp));
         let in_folder = |name: &str| folder.path().join(name);
         let ready = Ready {
             hosts: in_folder("hosts"),
             client_certificate: in_folder("client.pem"),
             federated_token_file: in_folder("federated-token"),
             identity_header: entra.identity_header().to_owned(),
+            dns,
             services,
             authority,
             tenant: config.tenant,

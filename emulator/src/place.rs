@@ -1,5 +1,6 @@
 //! Where things listen, and what they are called there.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use tokio::net::TcpListener;
@@ -15,7 +16,7 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 pub struct Places {
     public: bool,
     next: Ipv4Addr,
-    hosts: String,
+    names: Vec<(String, Ipv4Addr)>,
 }
 
 /// Where one of them is.
@@ -28,14 +29,14 @@ pub struct Place {
 
 impl Places {
     pub fn new(public: bool) -> Self {
-        let hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
-        Self { public, next: FIRST, hosts }
+        Self { public, next: FIRST, names: Vec::new() }
     }
 
     /// A listener for what the public cloud calls `host`. Port 0 is any, or 443 where it goes by
     /// that name.
     pub async fn listen(&mut self, host: &str, port: u16) -> Result<(TcpListener, Place), String> {
         if !self.public {
+            self.names.push((host.to_ascii_lowercase(), Ipv4Addr::LOCALHOST));
             let listener = server::bind(Ipv4Addr::LOCALHOST, port).await?;
             let address = listener.local_addr().map_err(|error| error.to_string())?;
             let place = Place { url: format!("https://{address}"), port: address.port() };
@@ -45,7 +46,7 @@ impl Places {
         let address = self.next;
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
         let listener = server::bind(address, port).await?;
-        self.hosts.push_str(&format!("{address} {host}\n"));
+        self.names.push((host.to_ascii_lowercase(), address));
         let url = match port {
             HTTPS => format!("https://{host}"),
             _ => format!("https://{host}:{port}"),
@@ -53,8 +54,17 @@ impl Places {
         Ok((listener, Place { url, port }))
     }
 
+    /// The public names handed out so far, in lower case, and where each is.
+    pub fn names(&self) -> BTreeMap<String, Ipv4Addr> {
+        self.names.iter().cloned().collect()
+    }
+
     /// What a hosts file has to say of them.
-    pub fn hosts(&self) -> &str {
-        &self.hosts
+    pub fn hosts(&self) -> String {
+        let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+        for (name, address) in self.names.iter().filter(|_| self.public) {
+            hosts.push_str(&format!("{address} {name}\n"));
+        }
+        hosts
     }
 }

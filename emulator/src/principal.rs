@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use hyper::Method;
+
 use crate::config::{ClientConfig, PermissionModel, ServiceKind, Switches};
 use crate::refusal::{Denial, DeniedBy, Refusal};
-use crate::route::Match;
+use crate::route::{LeftOut, Match};
 
 /// The bearer of a valid token.
 pub struct Principal {
@@ -68,11 +70,10 @@ impl Principal {
             }
             _ => true,
         };
-        let by = match (kind, switches.denied_by, switches.permission_model) {
-            (_, Some(by), _) => by,
-            _ if here && granted.as_ref().is_none_or(may) => return Ok(()),
-            (ServiceKind::Vault, _, PermissionModel::Policy) => DeniedBy::Policy,
-            _ => DeniedBy::Rbac,
+        let by = match switches.denied_by {
+            Some(by) => by,
+            None if here && granted.as_ref().is_none_or(may) => return Ok(()),
+            None => usual(kind, switches),
         };
         let scope = match found.name.as_str() {
             "" => format!("/{collection}"),
@@ -86,6 +87,52 @@ impl Principal {
             scope,
             by,
         }))
+    }
+
+    /// Whether the principal may ask for what the emulator leaves out: who may do everything may.
+    pub fn check_left_out(
+        &self,
+        kind: ServiceKind,
+        switches: &Switches,
+        row: &LeftOut,
+        method: &Method,
+    ) -> Result<(), Refusal> {
+        let collection = row.path[0].trim_start_matches("deleted");
+        let granted = match (kind, collection) {
+            (ServiceKind::Vault, "certificates") => &self.grants.certificates,
+            _ => &self.grants.keys,
+        };
+        let permission = row.permission(method);
+        let may = |granted: &Vec<String>| {
+            granted.iter().any(|name| name.eq_ignore_ascii_case(permission))
+        };
+        let by = match switches.denied_by {
+            Some(by) => by,
+            None if granted.as_ref().is_none_or(may) && self.grants.names.is_none() => {
+                return Ok(());
+            }
+            None => usual(kind, switches),
+        };
+        let resource = match kind {
+            ServiceKind::Vault => format!("vaults/{collection}/{permission}"),
+            ServiceKind::ManagedHsm => format!("managedHsm/{permission}"),
+        };
+        Err(Refusal::Forbidden(Denial {
+            caller: self.caller.clone(),
+            collection,
+            permission,
+            action: format!("Microsoft.KeyVault/{resource}"),
+            scope: "/".to_owned(),
+            by,
+        }))
+    }
+}
+
+/// What denies unless a switch says otherwise.
+fn usual(kind: ServiceKind, switches: &Switches) -> DeniedBy {
+    match (kind, switches.permission_model) {
+        (ServiceKind::Vault, PermissionModel::Policy) => DeniedBy::Policy,
+        _ => DeniedBy::Rbac,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything a service refuses, by meaning. The dialects turn it into status, code and words.
 
-use akv_wire::{Curve, EncryptionAlgorithm, SignatureAlgorithm};
+use akv_wire::{EncryptionAlgorithm, SignatureAlgorithm};
 
 /// Which collection an object is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,12 @@ pub enum TokenFault {
     /// It is no JSON web token, or its signature is not the authority's.
     Invalid,
     /// Another tenant issued it.
-    Issuer(String),
+    Issuer {
+        /// The tenant's issuer.
+        expected: String,
+        /// Whose token it is.
+        found: String,
+    },
     /// It is for another service.
     Audience(String),
     /// Its time is over.
@@ -83,8 +88,10 @@ pub enum Refusal {
     MethodNotAllowed,
     /// A path segment that names no action of this service or version.
     ActionNotSupported(String),
-    /// A feature the emulator leaves out on purpose.
-    NotImplemented(String),
+    /// A part of the contract that the emulator leaves out on purpose.
+    NotSupported(&'static str),
+    /// Attestation of a key that no HSM holds.
+    NotAttested(String),
     /// The name has illegal characters.
     NameInvalid(String),
     /// The name is so wrong that the front end refuses it (percent, empty).
@@ -120,10 +127,12 @@ pub enum Refusal {
     CurveMismatch {
         /// The key.
         kid: String,
-        /// Its curve.
-        curve: Curve,
-        /// The algorithm.
-        alg: SignatureAlgorithm,
+        /// Its curve, as it shows.
+        curve: String,
+        /// The algorithm, as it was asked for.
+        alg: String,
+        /// The algorithm's curve.
+        of: &'static str,
     },
     /// Signature algorithm and key of different kinds.
     SignatureMismatch {
@@ -219,6 +228,22 @@ pub enum Refusal {
         noun: Noun,
         /// Operation.
         operation: &'static str,
+    },
+    /// More versions than a backup holds.
+    TooManyVersions {
+        /// Collection.
+        noun: Noun,
+        /// Versions there are.
+        versions: usize,
+        /// Versions a backup holds.
+        most: usize,
+    },
+    /// A Managed HSM is full: of keys, or of versions of this key.
+    Full {
+        /// What there may not be more of.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
     },
     /// A change to an immutable release policy.
     ReleasePolicyImmutable,

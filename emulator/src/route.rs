@@ -64,7 +64,7 @@ pub enum Operation {
     DeletedSecretGet,
     DeletedSecretPurge,
     DeletedSecretRecover,
-    Unsupported,
+    KeyAttestation,
 }
 
 /// One row of the table.
@@ -110,6 +110,8 @@ pub struct Match {
 pub enum Found {
     /// An operation.
     Match(Match),
+    /// A path of the contract that the emulator leaves out.
+    LeftOut(&'static LeftOut),
     /// A path of the contract with another method.
     OtherMethod,
     /// A key path whose last segment names no action.
@@ -148,7 +150,7 @@ pub static ROUTES: &[Route] = routes! {
     GET "keys"/"{n}"/"rotationpolicy" => RotationPolicyGet "keys/rotationpolicy/get" "getrotationpolicy" since Rotation;
     PUT "keys"/"{n}"/"rotationpolicy" => RotationPolicySet "keys/rotationpolicy/set" "setrotationpolicy" since Rotation;
     POST "keys"/"{n}"/"{v}"/"release" => KeyRelease "keys/release" "release" since Release;
-    GET "keys"/"{n}"/"{v}"/"attestation" => Unsupported "keys/attestation" "get" since Attestation;
+    GET "keys"/"{n}"/"{v}"/"attestation" => KeyAttestation "keys/attestation" "get" since Attestation;
     POST "keys"/"{n}"/"create" => KeyCreate "keys/create" "create";
     POST "keys"/"{n}"/"{v}"/"sign" => KeySign "keys/sign" "sign";
     POST "keys"/"{n}"/"{v}"/"verify" => KeyVerify "keys/verify" "verify";
@@ -198,12 +200,94 @@ pub static ROUTES: &[Route] = routes! {
     PATCH "secrets"/"{n}"/"{v}" => SecretUpdate "secrets/update" "set" only Vault;
 };
 
+/// A part of the contract that the emulator leaves out: both services answer "not supported" to
+/// whoever may ask.
+pub struct LeftOut {
+    /// Who has it.
+    pub only: ServiceKind,
+    /// How its paths begin; `{n}` for any name.
+    pub path: &'static [&'static str],
+    /// The only method, where others mean something else.
+    pub method: Option<Method>,
+    /// Its name in counters and logs; the last segment is what the refusal names.
+    pub name: &'static str,
+    /// What GET, DELETE and anything else need: data actions of an HSM's role, permissions of a
+    /// vault's access policy.
+    pub needs: [&'static str; 3],
+}
+
+macro_rules! left_out {
+    ($($kind:ident $($method:ident)? $($segment:literal)/+ => $name:literal
+        $get:literal $delete:literal $other:literal;)*) => {
+        &[$(LeftOut {
+            only: ServiceKind::$kind,
+            path: &[$($segment),+],
+            method: left_out!(@method $($method)?),
+            name: $name,
+            needs: [$get, $delete, $other],
+        }),*]
+    };
+    (@method) => { None };
+    (@method $method:ident) => { Some(Method::$method) };
+}
+
+/// Role assignments and definitions have a scope before them: all keys, one key, or none for `/`.
+#[rustfmt::skip]
+pub static LEFT_OUT: &[LeftOut] = left_out! {
+    ManagedHsm "settings" => "settings" "settings/read/action" "settings/write/action" "settings/write/action";
+    ManagedHsm "providers"/"microsoft.authorization"/"roledefinitions" => "roleDefinitions" "roleDefinitions/read/action" "roleDefinitions/delete/action" "roleDefinitions/write/action";
+    ManagedHsm "keys"/"providers"/"microsoft.authorization"/"roledefinitions" => "roleDefinitions" "roleDefinitions/read/action" "roleDefinitions/delete/action" "roleDefinitions/write/action";
+    ManagedHsm "keys"/"{n}"/"providers"/"microsoft.authorization"/"roledefinitions" => "roleDefinitions" "roleDefinitions/read/action" "roleDefinitions/delete/action" "roleDefinitions/write/action";
+    ManagedHsm "providers"/"microsoft.authorization"/"roleassignments" => "roleAssignments" "roleAssignments/read/action" "roleAssignments/delete/action" "roleAssignments/write/action";
+    ManagedHsm "keys"/"providers"/"microsoft.authorization"/"roleassignments" => "roleAssignments" "roleAssignments/read/action" "roleAssignments/delete/action" "roleAssignments/write/action";
+    ManagedHsm "keys"/"{n}"/"providers"/"microsoft.authorization"/"roleassignments" => "roleAssignments" "roleAssignments/read/action" "roleAssignments/delete/action" "roleAssignments/write/action";
+    ManagedHsm "securitydomain"/"download" => "securitydomain/download" "securitydomain/download/read" "securitydomain/download/action" "securitydomain/download/action";
+    ManagedHsm "securitydomain"/"upload" => "securitydomain/upload" "securitydomain/upload/read" "securitydomain/upload/action" "securitydomain/upload/action";
+    ManagedHsm "backup" => "backup" "backup/status/action" "backup/start/action" "backup/start/action";
+    ManagedHsm "restore" => "restore" "restore/status/action" "restore/start/action" "restore/start/action";
+    ManagedHsm PUT "keys"/"{n}"/"restore" => "keys/selective/restore" "restore/status/action" "restore/start/action" "restore/start/action";
+    Vault "certificates"/"contacts" => "certificates/contacts" "managecontacts" "managecontacts" "managecontacts";
+    Vault "certificates"/"issuers" => "certificates/issuers" "getissuers" "deleteissuers" "setissuers";
+    Vault "storage" => "storage" "get" "delete" "set";
+    Vault "deletedstorage" => "deletedstorage" "get" "purge" "recover";
+};
+
+impl LeftOut {
+    /// What the refusal calls it.
+    pub fn action(&self) -> &'static str {
+        self.name.rsplit('/').next().unwrap_or(self.name)
+    }
+
+    /// What a request of this method needs.
+    pub fn permission(&self, method: &Method) -> &'static str {
+        let [get, delete, other] = self.needs;
+        match *method {
+            Method::GET => get,
+            Method::DELETE => delete,
+            _ => other,
+        }
+    }
+
+    fn fits(&self, kind: ServiceKind, method: &Method, segments: &[&str]) -> bool {
+        let fits = |(part, segment): (&&str, &&str)| {
+            if *part == "{n}" { !segment.is_empty() } else { segment.eq_ignore_ascii_case(part) }
+        };
+        self.only == kind
+            && self.method.as_ref().is_none_or(|only| only == method)
+            && segments.len() >= self.path.len()
+            && self.path.iter().zip(segments).all(fits)
+    }
+}
+
 /// Finds the row of a request.
 ///
 /// A row that came with a later version does not exist for an earlier one; an unknown version sees
 /// all rows, and is refused later.
 pub fn find(kind: ServiceKind, version: Option<ApiVersion>, method: &Method, path: &str) -> Found {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    if let Some(row) = LEFT_OUT.iter().find(|row| row.fits(kind, method, &segments)) {
+        return Found::LeftOut(row);
+    }
     let mut other_method = false;
     for route in ROUTES {
         let later = |since| version.is_some_and(|version| !version.has(since));

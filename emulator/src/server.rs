@@ -1,7 +1,9 @@
-//! Listeners: HTTPS for services and authority, plain HTTP for control; HTTP/1.1 with keep-alive.
+//! Listeners: HTTPS for services and authority, plain HTTP for control; HTTP/1.1 with keep-alive,
+//! HTTP/2 where the client asks for it and the listener has it.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
@@ -12,15 +14,18 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderMap};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::service::{Call, Reply};
+use crate::fault::{Ending, Faults, HANDSHAKE_OPERATION};
+use crate::service::{Call, Close, Reply};
+use crate::tls::Listening;
 
 /// Largest body that is read.
 const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -36,13 +41,25 @@ pub async fn bind(address: Ipv4Addr, port: u16) -> Result<TcpListener, String> {
     TcpListener::bind((address, port)).await.map_err(|error| format!("{address}:{port}: {error}"))
 }
 
+/// What stands before a listener's answers.
+pub struct Front {
+    /// Its name in orders of trouble, for example `vault:NAME`.
+    pub label: String,
+    /// TLS; plain HTTP without.
+    pub tls: Option<Listening>,
+    /// Trouble on order, for handshakes.
+    pub faults: Arc<Faults>,
+    /// How long a connection of HTTP/1.1 may wait for its next request; for ever if zero.
+    pub idle: Duration,
+}
+
 /// Answers every request of every connection with `answer`, until the runtime ends.
-pub async fn serve<A, F>(listener: TcpListener, tls: Option<TlsAcceptor>, answer: A)
+pub async fn serve<A, F>(listener: TcpListener, front: Front, answer: A)
 where
     A: Fn(Call) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
-    let answer = Arc::new(answer);
+    let (front, answer) = (Arc::new(front), Arc::new(answer));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -58,25 +75,70 @@ where
         let Ok(socket) = stream.as_fd().try_clone_to_owned() else {
             continue; // out of descriptors: as if the client had not come
         };
-        let (tls, answer) = (tls.clone(), Arc::clone(&answer));
+        let (front, answer) = (Arc::clone(&front), Arc::clone(&answer));
         tokio::spawn(async move {
-            match tls {
-                None => connection(stream, socket, answer).await,
-                Some(tls) => {
-                    // A client that does not trust the certificate hangs up: nothing to tell.
-                    if let Ok(Ok(stream)) =
-                        tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await
-                    {
-                        connection(stream, socket, answer).await;
-                    }
-                }
+            let Some(tls) = &front.tls else {
+                return connection(stream, socket, front.idle, false, answer).await;
+            };
+            let Some(config) = greeting(&front, tls, &stream, &socket).await else { return };
+            let acceptor = TlsAcceptor::from(config);
+            // A client that does not trust the certificate hangs up: nothing to tell.
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                connection(stream, socket, front.idle, http2, answer).await;
             }
         });
     }
 }
 
-async fn connection<S, A, F>(stream: S, socket: OwnedFd, answer: Arc<A>)
-where
+/// What the handshake is made with; nothing where it shall not succeed.
+async fn greeting(
+    front: &Front,
+    tls: &Listening,
+    stream: &TcpStream,
+    socket: &OwnedFd,
+) -> Option<Arc<rustls::ServerConfig>> {
+    let Some(fault) = front.faults.hit(&front.label, HANDSHAKE_OPERATION, "") else {
+        return Some(Arc::clone(&tls.current));
+    };
+    tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+    match fault.connection {
+        Some(Ending::ExpiredCertificate) => Some(Arc::clone(&tls.expired)),
+        Some(Ending::HandshakeFailure) => {
+            let _ = tokio::time::timeout(HANDSHAKE, refuse_handshake(stream)).await;
+            None
+        }
+        Some(Ending::CloseBefore) => None,
+        Some(_) => {
+            reset_when_closed(socket);
+            None
+        }
+        None => Some(Arc::clone(&tls.current)),
+    }
+}
+
+/// Reads the client's greeting and answers with the alert `handshake_failure` (RFC 8446, 6.2).
+async fn refuse_handshake(stream: &TcpStream) -> std::io::Result<()> {
+    const ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
+    stream.readable().await?;
+    let mut greeting = [0; 16 * 1024];
+    let _ = stream.try_read(&mut greeting)?;
+    stream.writable().await?;
+    stream.try_write(ALERT).map(drop)
+}
+
+/// Closing sends RST instead of FIN; if not, a test will tell.
+fn reset_when_closed(socket: &OwnedFd) {
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+async fn connection<S, A, F>(
+    stream: S,
+    socket: OwnedFd,
+    idle: Duration,
+    http2: bool,
+    answer: Arc<A>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Call) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
@@ -89,27 +151,94 @@ where
                 Some(call) => answer(call).await,
                 None => Reply::new(400, HeaderMap::new(), Vec::new()),
             };
-            if let Some(reset) = reply.ends {
+            if let Some(close) = reply.close {
                 // The connection goes away under this future.
-                let _ = end.send(reset).await;
+                let _ = end.send(close).await;
                 std::future::pending::<()>().await;
             }
             Ok::<_, Infallible>(response(reply))
         }
     });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // A connection that breaks concerns its client only.
-        _ = serving => {}
-        Some(reset) = ended.recv() => {
-            if reset {
-                // Closing now sends RST instead of FIN; if not, a test will tell.
-                let _ = rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
-            }
+    let stream = Held(Arc::new(Mutex::new(stream)));
+    let io = TokioIo::new(stream.clone());
+    let serving = async {
+        if http2 {
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .auto_date_header(false)
+                .serve_connection(io, service)
+                .await
+        } else {
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout((!idle.is_zero()).then_some(idle))
+                .auto_date_header(false)
+                .serve_connection(io, service)
+                .await
         }
+    };
+    let close = tokio::select! {
+        // A connection that breaks concerns its client only.
+        _ = serving => return,
+        close = ended.recv() => close,
+    };
+    match close {
+        Some(Close::Reset) => reset_when_closed(&socket),
+        Some(Close::Notified) => {
+            let mut stream = stream;
+            // TLS says goodbye first; a client that is gone does not hear it.
+            let _ = tokio::time::timeout(FLUSH, stream.shutdown()).await;
+        }
+        Some(Close::Abrupt) | None => {}
+    }
+}
+
+/// A stream that can still be closed properly when the connection over it is given up.
+struct Held<S>(Arc<Mutex<S>>);
+
+impl<S> Clone for Held<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().is_write_vectored()
     }
 }
 

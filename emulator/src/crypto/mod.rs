@@ -163,6 +163,11 @@ impl Material {
         }
     }
 
+    /// The public key, SubjectPublicKeyInfo; `None` for a secret key.
+    pub fn public_der(&self) -> Result<Option<Vec<u8>>, ErrorStack> {
+        self.private_key().map(|key| key.public_key_to_der()).transpose()
+    }
+
     /// The public members `n`, `e` or `crv`, `x`, `y`; nothing for a secret key.
     pub fn public(&self) -> JsonWebKey {
         match self {

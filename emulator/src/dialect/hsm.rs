@@ -6,7 +6,9 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::{Context, Dialect, ErrorReply, NextPage, Position, error_reply, hex, sorted};
+use super::{
+    Context, Dialect, ErrorReply, NextPage, Position, error_reply, hex, inner_code, sorted,
+};
 use crate::config::{ServiceKind, Switches};
 use crate::refusal::Refusal;
 
@@ -22,7 +24,9 @@ impl Dialect for ManagedHsm {
         }
         let (status, code, message) = words(refusal, context);
         let message = format!("{message} (Activity ID: {})", context.request_id);
-        error_reply(ServiceKind::ManagedHsm, status, code, message, None)
+        let inner =
+            inner_code(refusal, context.switches).filter(|_| context.switches.hsm_inner_codes);
+        error_reply(ServiceKind::ManagedHsm, status, code, message, inner)
     }
 
     fn headers(&self, headers: &mut HeaderMap, context: &Context<'_>) {
@@ -138,9 +142,10 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
         Refusal::ActionNotSupported(action) => {
             (400, "NotSupported", format!("action '{action}' not supported"))
         }
-        Refusal::NotImplemented(what) => {
-            (501, "NotImplemented", format!("This emulator does not have {what}"))
+        Refusal::NotSupported(action) => {
+            (400, "NotSupported", format!("action '{action}' not supported"))
         }
+        Refusal::NotAttested(kid) => bad(format!("Key {kid} is not protected by an HSM")),
         Refusal::NameInvalid(_) => bad("Invalid key identifier or name".to_owned()),
         Refusal::FrontEnd | Refusal::BodyInvalid => bad("Invalid JSON in request body".to_owned()),
         Refusal::BodyTooLarge => (413, "RequestTooLarge", "Request body is too large".to_owned()),
@@ -158,7 +163,10 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
             ),
             None => format!("Invalid length of '{member}': {given} bytes for {alg}."),
         }),
-        Refusal::CurveMismatch { kid, alg, .. } | Refusal::SignatureMismatch { kid, alg } => {
+        Refusal::CurveMismatch { kid, alg, .. } => {
+            bad(format!("Key {kid} cannot be used with algorithm '{alg}'"))
+        }
+        Refusal::SignatureMismatch { kid, alg } => {
             bad(format!("Key {kid} cannot be used with algorithm '{alg}'"))
         }
         Refusal::EncryptionMismatch { kid, alg } => {
@@ -212,6 +220,10 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
             "Forbidden",
             format!("Operation {operation} is not allowed on a key that is not yet valid."),
         ),
+        Refusal::TooManyVersions { versions, most, .. } => {
+            bad(format!("The key has {versions} versions, more than a backup holds ({most})"))
+        }
+        Refusal::Full { what, most } => bad(format!("The number of {what} is limited to {most}")),
         Refusal::ReleasePolicyImmutable => {
             bad("Immutable Release policy cannot be modified".to_owned())
         }

@@ -4,13 +4,13 @@
 mod hsm;
 mod vault;
 
-use akv_wire::{Curve, ErrorBody, ErrorDetail, InnerError, KeyType};
+use akv_wire::{ErrorBody, ErrorDetail, InnerError, KeyType};
 use hyper::header::HeaderMap;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{ServiceKind, Switches};
-use crate::refusal::Refusal;
+use crate::refusal::{Noun, Refusal};
 
 /// What a dialect needs to know about the request it answers.
 pub struct Context<'a> {
@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub authorization: &'a str,
     /// Milliseconds spent.
     pub latency_ms: u128,
+    /// What is unknown of the services.
+    pub switches: &'a Switches,
 }
 
 /// Status and body of a refusal.
@@ -121,6 +123,19 @@ fn error_reply(
     }
 }
 
+/// The inner code of a refusal to use an object: a vault's, and an HSM's where it is switched on.
+fn inner_code(refusal: &Refusal, switches: &Switches) -> Option<&'static str> {
+    let of_time = |code| Some(code).filter(|_| switches.time_inner_codes);
+    match refusal {
+        Refusal::OperationForbidden(_) => Some("KeyOperationForbidden"),
+        Refusal::Disabled { noun: Noun::Secret, .. } => Some("SecretDisabled"),
+        Refusal::Disabled { .. } => Some("KeyDisabled"),
+        Refusal::Expired { .. } => of_time("KeyExpired"),
+        Refusal::NotYetValid { .. } => of_time("KeyNotYetValid"),
+        _ => None,
+    }
+}
+
 /// The page that the front end of either service gives for a request it cannot parse.
 fn front_end_page() -> ErrorReply {
     ErrorReply {
@@ -131,11 +146,6 @@ fn front_end_page() -> ErrorReply {
             .to_vec(),
         content_type: "text/html; charset=utf-8",
     }
-}
-
-/// The curve an algorithm belongs to, in words.
-fn curve_of(alg: akv_wire::SignatureAlgorithm) -> &'static str {
-    alg.curve().map_or("none", Curve::as_str)
 }
 
 /// `len` random bytes as lower-case hex digits.

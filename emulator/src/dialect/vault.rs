@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
-    Context, Dialect, ErrorReply, NextPage, Position, curve_of, error_reply, front_end_page,
+    Context, Dialect, ErrorReply, NextPage, Position, error_reply, front_end_page, inner_code,
     uuid4_digits,
 };
 use crate::config::{ServiceKind, Switches};
@@ -137,9 +137,12 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
         Refusal::ActionNotSupported(action) => {
             (405, "MethodNotAllowed", None, format!("The operation '{action}' is not supported."))
         }
-        Refusal::NotImplemented(what) => {
-            (501, "NotImplemented", None, format!("This emulator does not have {what}."))
+        Refusal::NotSupported(action) => {
+            (400, "NotSupported", None, format!("action '{action}' not supported"))
         }
+        Refusal::NotAttested(kid) => bad(format!(
+            "Key {kid} is a software key: only keys that an HSM protects are attested.\r\n"
+        )),
         Refusal::NameInvalid(name) => {
             bad(format!("The request URI contains an invalid name: {name}"))
         }
@@ -170,10 +173,9 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
             ),
             None => format!("Invalid length of '{member}': {given} bytes. {alg} takes less."),
         }),
-        Refusal::CurveMismatch { kid, curve, alg } => bad(format!(
+        Refusal::CurveMismatch { kid, curve, alg, of } => bad(format!(
             "Key and signing algorithm are incompatible. Key {kid} uses curve '{curve}', and \
-             algorithm '{alg}' can only be used with curve '{}'.",
-            curve_of(*alg)
+             algorithm '{alg}' can only be used with curve '{of}'."
         )),
         Refusal::SignatureMismatch { kid, alg } => bad(format!(
             "Key and signing algorithm are incompatible. Key {kid} cannot be used with \
@@ -257,29 +259,32 @@ fn words(refusal: &Refusal, context: &Context<'_>) -> Words {
         Refusal::OperationForbidden(operation) => (
             403,
             "Forbidden",
-            Some("KeyOperationForbidden"),
+            inner_code(refusal, context.switches),
             format!("Operation {operation} is not permitted on this key."),
         ),
         Refusal::Disabled { noun, operation } => {
-            let inner = match noun {
-                crate::refusal::Noun::Secret => "SecretDisabled",
-                _ => "KeyDisabled",
-            };
+            let inner = inner_code(refusal, context.switches);
             let noun = noun.lower();
             let message = format!("Operation {operation} is not allowed on a disabled {noun}.");
-            (403, "Forbidden", Some(inner), message)
+            (403, "Forbidden", inner, message)
         }
         Refusal::Expired { noun, operation } => {
             let noun = noun.lower();
             let message = format!("Operation {operation} is not allowed on an expired {noun}.");
-            (403, "Forbidden", Some("KeyExpired"), message)
+            (403, "Forbidden", inner_code(refusal, context.switches), message)
         }
         Refusal::NotYetValid { noun, operation } => {
             let noun = noun.lower();
             let message =
                 format!("Operation {operation} is not allowed on a {noun} that is not yet valid.");
-            (403, "Forbidden", Some("KeyNotYetValid"), message)
+            (403, "Forbidden", inner_code(refusal, context.switches), message)
         }
+        Refusal::TooManyVersions { noun, versions, most } => bad(format!(
+            "The {} has {versions} versions, more than a backup holds ({most}).\r\n",
+            noun.lower()
+        )),
+        // No limit of a vault.
+        Refusal::Full { what, most } => bad(format!("The number of {what} is limited to {most}.")),
         Refusal::ReleasePolicyImmutable => {
             bad("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.".to_owned())
         }
@@ -311,8 +316,8 @@ fn token_words(fault: &TokenFault) -> String {
         TokenFault::Invalid => {
             "AKV10001: Error validating token: the signature is not valid.".to_owned()
         }
-        TokenFault::Issuer(found) => {
-            format!("AKV10032: Invalid issuer. Expected one of the vault's tenant, found {found}.")
+        TokenFault::Issuer { expected, found } => {
+            format!("AKV10032: Invalid issuer. Expected one of {expected}, found {found}.")
         }
         TokenFault::Audience(found) => format!(
             "AKV10022: Invalid audience. Expected {}, found: {found}.",

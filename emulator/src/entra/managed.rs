@@ -1,36 +1,62 @@
-//! Managed identities: the metadata service of a virtual machine and the endpoint of an App
-//! Service, over plain HTTP as the real ones.
+//! Managed identities: the metadata service of a virtual machine, the endpoint of an App Service
+//! and the agent of Azure Arc, over plain HTTP as the real ones.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 
 use hyper::Method;
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{Client, Entra, json_reply};
+use crate::dialect::uuid;
 use crate::service::{Call, Reply};
 
+/// The three places: path, name in counters and orders of trouble, oldest api-version.
+const PLACES: &[(&str, &str, &str)] = &[
+    ("/metadata/identity/oauth2/token", "imds", "2018-02-01"),
+    ("/msi/token", "app-service", "2019-08-01"),
+    ("/arc/metadata/identity/oauth2/token", "arc", "2019-11-01"),
+];
+
+/// What the agent of Azure Arc proves that a client is on its machine with: a file that only the
+/// machine's own can read.
+pub struct ArcAgent {
+    /// Where the files are.
+    folder: PathBuf,
+    /// Files whose content has not been shown yet: path and content.
+    open: Mutex<Vec<(PathBuf, String)>>,
+}
+
 impl Entra {
-    /// Answers `/metadata/identity/oauth2/token` and `/msi/token`; `None` for any other path.
+    /// Answers the requests of managed identities; `None` for any other path.
     pub async fn answer_managed(&self, call: &Call) -> Option<Reply> {
-        let name = match call.path.as_str() {
-            "/metadata/identity/oauth2/token" => "imds",
-            "/msi/token" => "app-service",
-            _ => return None,
-        };
-        let well = async {
+        let (_, name, oldest) = PLACES.iter().find(|(path, ..)| *path == call.path)?;
+        let well = |life| async move {
             self.counters.count("entra", name);
-            self.managed(name, call)
+            self.managed(name, oldest, call, life)
         };
         Some(match self.faults.hit("entra", name, "") {
-            None => well.await,
-            Some(fault) => fault.befall(well).await,
+            None => well(None).await,
+            Some(fault) => {
+                let life = fault.token_lifetime;
+                fault.befall(well(life)).await
+            }
         })
     }
 
-    fn managed(&self, name: &str, call: &Call) -> Reply {
+    fn managed(&self, name: &str, oldest: &str, call: &Call, life: Option<i64>) -> Reply {
         let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok());
         if call.method != Method::GET {
             return refusal(405, "method_not_allowed", "Only GET is allowed.");
         }
-        if name == "imds" {
+        if name == "app-service" {
+            if header("x-identity-header") != Some(self.identity_header.as_str()) {
+                return refusal(401, "unauthorized", "X-IDENTITY-HEADER is missing or wrong");
+            }
+        } else {
             if !header("metadata").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
                 let words = "Required metadata header not specified";
                 return refusal(400, "invalid_request", words);
@@ -39,16 +65,16 @@ impl Entra {
                 let words = "Requests through a proxy are not allowed";
                 return refusal(400, "invalid_request", words);
             }
-        } else if header("x-identity-header") != Some(self.identity_header.as_str()) {
-            return refusal(401, "unauthorized", "X-IDENTITY-HEADER is missing or wrong");
         }
-        let expected = if name == "imds" { "2018-02-01" } else { "2019-08-01" };
-        if call.parameter("api-version").is_none_or(|version| version < expected) {
+        if call.parameter("api-version").is_none_or(|version| version < oldest) {
             return refusal(400, "invalid_request", "api-version is missing or not supported");
         }
         let Some(resource) = call.parameter("resource") else {
             return refusal(400, "invalid_request", "resource is missing");
         };
+        if name == "arc" && !self.arc.knows(header("authorization")) {
+            return self.arc.challenge();
+        }
         let Some(client) = self.identity(call) else {
             return refusal(400, "invalid_request", "Identity not found");
         };
@@ -56,7 +82,7 @@ impl Entra {
             Ok(audience) => audience,
             Err(error) => return refusal(400, error.error, &error.message),
         };
-        match self.access_token(client, audience) {
+        match self.access_token(&self.tenant, client, audience, life) {
             Ok(token) => json_reply(200, &self.managed_token(client, resource, &token)),
             Err(error) => refusal(500, error.error, &error.message),
         }
@@ -93,6 +119,49 @@ impl Entra {
             "resource": resource,
             "token_type": "Bearer",
         })
+    }
+}
+
+impl ArcAgent {
+    /// An agent that puts its files there; the folder is made when it is needed.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, open: Mutex::default() }
+    }
+
+    /// Whether this is the content of an open file. It is good once.
+    fn knows(&self, authorization: Option<&str>) -> bool {
+        let Some(given) = authorization.and_then(|text| text.strip_prefix("Basic ")) else {
+            return false;
+        };
+        let mut open = self.open.lock();
+        let Some(at) = open.iter().position(|(_, content)| content == given.trim()) else {
+            return false;
+        };
+        let (path, _) = open.remove(at);
+        // Somebody may have tidied up before us.
+        let _ = std::fs::remove_file(path);
+        true
+    }
+
+    /// 401 that names a new file.
+    fn challenge(&self) -> Reply {
+        let path = self.folder.join(format!("{}.key", uuid()));
+        let content = uuid();
+        let written = std::fs::create_dir_all(&self.folder).and_then(|()| {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(content.as_bytes())
+        });
+        if let Err(error) = written {
+            let words = format!("{}: {error}", path.display());
+            return refusal(500, "server_error", &words);
+        }
+        let mut reply = refusal(401, "unauthorized", "Show what is in the file of the challenge.");
+        if let Ok(value) = HeaderValue::from_str(&format!("Basic realm={}", path.display())) {
+            reply.headers.insert(WWW_AUTHENTICATE, value);
+        }
+        self.open.lock().push((path, content));
+        reply
     }
 }
 

@@ -30,6 +30,7 @@ use crate::principal::Principal;
 use crate::refusal::TokenFault;
 use crate::service::{Call, Reply};
 use jwt::Jwt;
+pub use managed::ArcAgent;
 
 /// Host of the public cloud's authority.
 pub const PUBLIC_HOST: &str = "login.microsoftonline.com";
@@ -45,6 +46,7 @@ struct Client {
 /// The authority of one tenant.
 pub struct Entra {
     tenant: String,
+    other_tenants: Vec<String>,
     clients: Vec<Client>,
     lifetime: i64,
     key: PKey<Private>,
@@ -52,6 +54,7 @@ pub struct Entra {
     url: String,
     /// What an App Service gives its application to prove itself with.
     identity_header: String,
+    arc: ArcAgent,
     clock: Arc<Clock>,
     counters: Arc<Counters>,
     faults: Arc<Faults>,
@@ -88,6 +91,7 @@ impl Entra {
         config: &Config,
         mighty: ClientConfig,
         url: String,
+        arc: ArcAgent,
         clock: Arc<Clock>,
         counters: Arc<Counters>,
         faults: Arc<Faults>,
@@ -100,12 +104,14 @@ impl Entra {
         }
         Ok(Self {
             tenant: config.tenant.clone(),
+            other_tenants: config.other_tenants.clone(),
             clients,
             lifetime: config.token_lifetime,
             key: PKey::from_rsa(Rsa::generate(2048)?)?,
             key_id: uuid().replace('-', ""),
             url,
             identity_header: uuid(),
+            arc,
             clock,
             counters,
             faults,
@@ -146,7 +152,8 @@ impl Entra {
         let claims = self.verified_claims(token)?;
         let issuer = self.issuer();
         if claims.iss != issuer {
-            return Err(TokenFault::Issuer(claims.iss.clone()));
+            let found = claims.iss.clone();
+            return Err(TokenFault::Issuer { expected: issuer, found });
         }
         if claims.aud.trim_end_matches('/') != kind.resource() {
             return Err(TokenFault::Audience(claims.aud.clone()));
@@ -164,18 +171,21 @@ impl Entra {
     pub async fn answer(&self, call: Call) -> Reply {
         let operation = if call.path.ends_with("/token") { "token" } else { "discovery" };
         match self.faults.hit("entra", operation, "") {
-            None => self.answer_well(&call),
-            Some(fault) => fault.befall(async { self.answer_well(&call) }).await,
+            None => self.answer_well(&call, None),
+            Some(fault) => {
+                let life = fault.token_lifetime;
+                fault.befall(async { self.answer_well(&call, life) }).await
+            }
         }
     }
 
-    fn answer_well(&self, call: &Call) -> Reply {
+    fn answer_well(&self, call: &Call, life: Option<i64>) -> Reply {
         let segments: Vec<&str> = call.path.trim_matches('/').split('/').collect();
         let (name, outcome) = match segments.as_slice() {
             [tenant, "oauth2", "v2.0", "token"] | [tenant, "oauth2", "token"]
                 if call.method == Method::POST =>
             {
-                ("token", self.token(tenant, call))
+                ("token", self.token(tenant, call, life))
             }
             [tenant, "v2.0", ".well-known", "openid-configuration"]
             | [tenant, ".well-known", "openid-configuration"] => {
@@ -215,8 +225,9 @@ impl Entra {
         })
     }
 
+    /// The issuer whose tokens the services take.
     fn issuer(&self) -> String {
-        format!("https://sts.windows.net/{}/", self.tenant)
+        issuer(&self.tenant)
     }
 
     /// The claims of a token that this authority signed.
@@ -236,6 +247,10 @@ impl Entra {
         verified.insert(token.to_owned(), Arc::clone(&claims));
         Ok(claims)
     }
+}
+
+fn issuer(tenant: &str) -> String {
+    format!("https://sts.windows.net/{tenant}/")
 }
 
 fn json_reply(status: u16, body: &Value) -> Reply {

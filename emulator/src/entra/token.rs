@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Claims, Client, Entra, OAuthError, jwt};
+use super::{Claims, Client, Entra, OAuthError, issuer, jwt};
 use crate::config::ServiceKind;
 use crate::service::Call;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 impl Entra {
-    /// POST `/{tenant}/oauth2/v2.0/token`, and v1 without `v2.0`.
-    pub(super) fn token(&self, tenant: &str, call: &Call) -> Result<Value, OAuthError> {
-        self.check_tenant(tenant)?;
+    /// POST `/{tenant}/oauth2/v2.0/token`, and v1 without `v2.0`. `life` is how many seconds the
+    /// token lives, whatever the answer says.
+    pub(super) fn token(
+        &self,
+        tenant: &str,
+        call: &Call,
+        life: Option<i64>,
+    ) -> Result<Value, OAuthError> {
+        let tenant = self.check_tenant(tenant)?;
         let form = form(&call.body);
         let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
         if field("grant_type") != "client_credentials" {
@@ -53,7 +59,7 @@ impl Entra {
             }
         }
         let audience = self.audience(field("scope"), field("resource"))?;
-        let access_token = self.access_token(client, audience)?;
+        let access_token = self.access_token(tenant, client, audience, life)?;
         Ok(json!({
             "token_type": "Bearer",
             "expires_in": self.lifetime,
@@ -62,22 +68,24 @@ impl Entra {
         }))
     }
 
-    /// A token for `client` to use at `audience`.
+    /// A token of `tenant` for `client` to use at `audience`.
     pub(super) fn access_token(
         &self,
+        tenant: &str,
         client: &Client,
         audience: String,
+        life: Option<i64>,
     ) -> Result<String, OAuthError> {
         let now = self.clock.now();
         let claims = Claims {
             aud: audience,
-            iss: self.issuer(),
+            iss: issuer(tenant),
             iat: now,
             nbf: now - 300,
-            exp: now + self.lifetime,
+            exp: now + life.unwrap_or(self.lifetime),
             appid: client.grants.id.clone(),
             oid: client.object_id.clone(),
-            tid: self.tenant.clone(),
+            tid: tenant.to_owned(),
             ver: "1.0".to_owned(),
         };
         Ok(jwt::sign(&self.key, &self.key_id, &claims)?)
@@ -119,11 +127,11 @@ impl Entra {
         }
     }
 
-    pub(super) fn check_tenant(&self, tenant: &str) -> Result<(), OAuthError> {
-        if tenant.eq_ignore_ascii_case(&self.tenant) {
-            return Ok(());
-        }
-        Err(OAuthError {
+    /// The tenant as the configuration writes it, where the authority has it.
+    pub(super) fn check_tenant(&self, tenant: &str) -> Result<&str, OAuthError> {
+        let known = std::iter::once(&self.tenant).chain(&self.other_tenants);
+        let found = known.into_iter().find(|known| known.eq_ignore_ascii_case(tenant));
+        found.map(String::as_str).ok_or_else(|| OAuthError {
             status: 400,
             error: "invalid_request",
             code: 90002,

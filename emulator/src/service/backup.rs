@@ -21,9 +21,6 @@ use crate::state::{
     CertificateVersion, Collection, KeyVersion, Object, SecretVersion, State, folded,
 };
 
-/// Most versions a backup holds.
-const MAX_VERSIONS: usize = 500;
-
 /// A certificate goes with its key and its secret.
 #[derive(Serialize, Deserialize)]
 struct Three {
@@ -62,6 +59,7 @@ impl Service {
         let (name, current) = {
             let mut state = self.state.write();
             self.check_restore(&state.keys, &object, request)?;
+            self.check_room(&state.keys, &object.name)?;
             put(&mut state, object, |state| &mut state.keys)
         };
         self.show_key(request, &name, &current)
@@ -100,12 +98,9 @@ impl Service {
         request: &Request<'_>,
     ) -> Result<Object<V>, Refusal> {
         let object = live(objects, request.name, "", self.clock.now())?;
-        if object.versions.len() > MAX_VERSIONS {
-            return Err(Refusal::BadParameter(format!(
-                "The {} has {} versions, more than a backup holds ({MAX_VERSIONS}).",
-                V::NOUN.lower(),
-                object.versions.len()
-            )));
+        let (versions, most) = (object.versions.len(), self.switches.backup_versions);
+        if versions > most {
+            return Err(Refusal::TooManyVersions { noun: V::NOUN, versions, most });
         }
         Ok(object.clone())
     }

@@ -1,6 +1,7 @@
 //! One vault or HSM: from a request to an answer. State is locked for look-ups and changes only,
 //! never while a key is made or used.
 
+mod attestation;
 mod backup;
 mod certificates;
 mod deleted;
@@ -15,9 +16,10 @@ mod secrets;
 pub mod seed;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-use akv_wire::{ApiVersion, KeyType};
+use akv_wire::ApiVersion;
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::RwLock;
@@ -32,9 +34,10 @@ use crate::entra::Entra;
 use crate::fault::Faults;
 use crate::refusal::{Refusal, TokenFault};
 use crate::route::{self, Found, Match, Operation};
-use crate::state::State;
+use crate::state::{State, folded};
 use crate::store::Store;
-use crate::throttle::Throttle;
+use crate::throttle::{Share, Throttle};
+use crate::tls::Attestor;
 
 /// A request, body read.
 pub struct Call {
@@ -62,18 +65,29 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body bytes.
     pub body: Vec<u8>,
-    /// Instead of an answer the connection ends: by a reset if true.
-    pub ends: Option<bool>,
+    /// Instead of an answer the connection ends like this.
+    pub close: Option<Close>,
     /// Half of the body is sent, then the connection ends.
     pub truncated: bool,
     /// Wait between two bytes of the body.
     pub pause: Duration,
 }
 
+/// How a connection ends without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// By a TCP reset.
+    Reset,
+    /// By the end of TCP, without a word of TLS.
+    Abrupt,
+    /// TLS says goodbye (`close_notify`) first.
+    Notified,
+}
+
 impl Reply {
     /// An ordinary answer.
     pub fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
-        Self { status, headers, body, ends: None, truncated: false, pause: Duration::ZERO }
+        Self { status, headers, body, close: None, truncated: false, pause: Duration::ZERO }
     }
 }
 
@@ -99,10 +113,15 @@ pub struct Service {
     faults: Arc<Faults>,
     store: Option<Arc<Store>>,
     throttle: Throttle,
+    subscription: Arc<Throttle>,
     /// Held while keys rotate by policy.
     rotations: tokio::sync::Mutex<()>,
+    /// When the next key rotates by policy, Unix seconds; never too late.
+    next_rotation: AtomicI64,
     /// Seals backups: all vaults share one, an HSM has its own.
     backup_key: Arc<Zeroizing<Vec<u8>>>,
+    /// Signs what the HSM states of its keys.
+    attestor: Arc<Attestor>,
 }
 
 /// What all services of an emulator share.
@@ -117,6 +136,10 @@ pub struct Shared {
     pub faults: Arc<Faults>,
     /// Where everything is kept, if it is.
     pub store: Option<Arc<Store>>,
+    /// Signs what HSMs state of their keys.
+    pub attestor: Arc<Attestor>,
+    /// The limits that all vaults share.
+    pub subscription: Arc<Throttle>,
 }
 
 /// A request that is allowed to be carried out.
@@ -151,9 +174,13 @@ impl Service {
             entra: Arc::clone(&shared.entra),
             faults: Arc::clone(&shared.faults),
             store: shared.store.clone(),
-            throttle: Throttle::default(),
+            throttle: Throttle::of_vault(),
+            subscription: Arc::clone(&shared.subscription),
             rotations: tokio::sync::Mutex::default(),
+            // The first request looks.
+            next_rotation: AtomicI64::new(i64::MIN),
             backup_key,
+            attestor: Arc::clone(&shared.attestor),
         })
     }
 
@@ -177,6 +204,7 @@ impl Service {
         let found = route::find(self.kind, None, &call.method, &call.path);
         let (operation, name) = match &found {
             Found::Match(found) => (found.route.name, found.name.as_str()),
+            Found::LeftOut(row) => (row.name, ""),
             _ => ("unknown", ""),
         };
         match self.faults.hit(&self.label(), operation, name) {
@@ -197,6 +225,7 @@ impl Service {
             request_id: &request_id,
             authorization: &authorization,
             latency_ms: started.elapsed().as_millis(),
+            switches: &self.switches,
         };
         self.reply(&call, outcome, &context)
     }
@@ -268,6 +297,7 @@ impl Service {
         };
         let name = match &found {
             Found::Match(found) => found.route.name,
+            Found::LeftOut(row) => row.name,
             _ => "unknown",
         };
         self.counters.count(&self.label(), name);
@@ -277,16 +307,24 @@ impl Service {
         let api = version?;
         let found = match found {
             Found::Match(found) => found,
+            Found::LeftOut(row) => {
+                principal.check_left_out(self.kind, &self.switches, row, &call.method)?;
+                return Err(Refusal::NotSupported(row.action()));
+            }
             Found::UnknownAction(action) => return Err(Refusal::ActionNotSupported(action)),
             Found::OtherMethod => return Err(Refusal::MethodNotAllowed),
             Found::Nothing => return Err(Refusal::NoRoute),
         };
         self.check_name(&found)?;
         principal.check(self.kind, &self.switches, &found)?;
+        if self.switches.throttle {
+            self.admit(self.share(&found))?;
+        }
         self.rotate_due().await;
         let request = Request { call, name: &found.name, version: &found.version, api };
-        let outcome = self.dispatch(found.route.operation, found.route.name, &request).await?;
+        let outcome = self.dispatch(found.route.operation, &request).await?;
         if found.route.changes() {
+            self.plan_rotations();
             self.save().map_err(Refusal::Internal)?;
         }
         Ok(outcome)
@@ -308,7 +346,6 @@ impl Service {
     async fn dispatch(
         &self,
         operation: Operation,
-        name: &'static str,
         request: &Request<'_>,
     ) -> Result<Outcome, Refusal> {
         match operation {
@@ -367,7 +404,7 @@ impl Service {
             Operation::DeletedSecretPurge => self.purge_secret(request),
             Operation::DeletedSecretRecover => self.recover_secret(request),
             Operation::KeyRelease => self.release_key(request),
-            Operation::Unsupported => Err(Refusal::NotImplemented(name.to_owned())),
+            Operation::KeyAttestation => self.attest_key(request),
         }
     }
 
@@ -388,14 +425,34 @@ impl Service {
         }
     }
 
-    /// Counts a transaction against the vault's limits, where they are switched on.
-    fn admit(&self, kty: KeyType, bits: Option<u32>, creates: bool) -> Result<(), Refusal> {
-        let throttled = self.switches.throttle && self.kind == ServiceKind::Vault;
-        let now = self.clock.now();
-        if throttled && !self.throttle.admit(now, kty, bits.unwrap_or_default(), creates) {
-            return Err(Refusal::Throttled);
+    /// What a request takes of a vault's limits. A creation is weighed where its key is known.
+    fn share(&self, found: &Match) -> Option<Share> {
+        let (operation, collection) = (found.route.operation, found.route.path[0]);
+        if operation == Operation::KeyCreate {
+            return None;
         }
-        Ok(())
+        if operation == Operation::SecretSet {
+            return Some(Share::SECRET);
+        }
+        let state = self.state.read();
+        let key = state.keys.get(&folded(&found.name)).filter(|_| collection == "keys");
+        let creates = matches!(operation, Operation::KeyRelease | Operation::KeyRotate);
+        let share = key
+            .and_then(|key| key.version(&found.version))
+            .map(|key| Share::of_key(key.kty, key.material.bits().unwrap_or_default(), creates));
+        Some(share.unwrap_or(Share::OTHER))
+    }
+
+    /// Counts a transaction against the documented limits, where they are switched on. A Managed
+    /// HSM has none on its transactions.
+    fn admit(&self, share: Option<Share>) -> Result<(), Refusal> {
+        let throttled = self.switches.throttle && self.kind == ServiceKind::Vault;
+        let Some(share) = share.filter(|_| throttled) else { return Ok(()) };
+        let now = self.clock.now();
+        if self.throttle.admit(now, share) && self.subscription.admit(now, share) {
+            return Ok(());
+        }
+        Err(Refusal::Throttled)
     }
 
     fn ok<T: Serialize>(&self, body: &T) -> Result<Outcome, Refusal> {

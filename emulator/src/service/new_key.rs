@@ -14,6 +14,7 @@ use crate::crypto::{JwkFault, Material};
 use crate::policy::Policy;
 use crate::refusal::{Noun, Refusal};
 use crate::state::{KeyVersion, Life};
+use crate::throttle::Share;
 
 /// Operations that `key_ops` may name; `import` is the key encryption key's, `export` the
 /// releasable key's, `deriveKey` the default of a Managed HSM.
@@ -86,8 +87,8 @@ impl Service {
             asked.release_policy.as_ref(),
             asked.tags.as_ref(),
         )?;
-        check_free(&self.state.read().keys, name, self.clock.now())?;
-        self.admit(kty, asked.key_size, true)?;
+        self.check_new(name)?;
+        self.admit(Some(Share::of_key(kty, asked.key_size.unwrap_or_default(), true)))?;
         let material = tokio::task::spawn_blocking(move || match recipe {
             Recipe::Rsa(bits, exponent) => Material::generate_rsa(bits, exponent),
             Recipe::Ec(curve) => Material::generate_ec(curve),
@@ -133,7 +134,7 @@ impl Service {
             Some(blob) => self.unwrap_transfer(asked_type, blob.as_bytes())?,
             None => Material::from_jwk(&asked.key)?,
         };
-        check_free(&self.state.read().keys, name, self.clock.now())?;
+        self.check_new(name)?;
         self.add_key(name, draft, material)
     }
 
@@ -214,6 +215,13 @@ impl Service {
         Ok(Draft { kty, key_ops, life, exportable, release_policy, tags: check_tags(tags)? })
     }
 
+    /// Whether the name may take a new version, before one is made.
+    fn check_new(&self, name: &str) -> Result<(), Refusal> {
+        let state = self.state.read();
+        check_free(&state.keys, name, self.clock.now())?;
+        self.check_room(&state.keys, name)
+    }
+
     fn add_key(&self, name: &str, draft: Draft, material: Material) -> Result<KeyVersion, Refusal> {
         let version = KeyVersion {
             id: self.dialect.version_id(),
@@ -229,6 +237,7 @@ impl Service {
         let mut state = self.state.write();
         // Somebody may have deleted the name while the key was made.
         check_free(&state.keys, name, self.clock.now())?;
+        self.check_room(&state.keys, name)?;
         let sequence = state.next_sequence();
         add_version(&mut state.keys, name, version.clone(), sequence);
         Ok(version)

@@ -6,7 +6,7 @@ use akv_wire::{ApiVersion, Feature, KeyAttributes, Tags};
 use super::Service;
 use crate::config::ServiceKind;
 use crate::refusal::{Noun, Refusal};
-use crate::state::{Collection, Deletion, Life, Object, Version, folded};
+use crate::state::{Collection, Deletion, KeyVersion, Life, Object, Version, folded};
 
 /// The collection an object kind lives in.
 pub trait Collected: Version {
@@ -123,6 +123,25 @@ impl Service {
     /// Forgets what is past its purge date.
     pub(super) fn expire<V: Version>(objects: &mut Collection<V>, now: i64) {
         objects.retain(|_, object| object.deleted.is_none_or(|deletion| deletion.purge_at > now));
+    }
+
+    /// Whether a Managed HSM has room for another version of this key; a vault always has.
+    pub(super) fn check_room(
+        &self,
+        keys: &Collection<KeyVersion>,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        if self.kind == ServiceKind::Vault {
+            return Ok(());
+        }
+        let (most_keys, most_versions) = (self.switches.hsm_keys, self.switches.hsm_key_versions);
+        match keys.get(&folded(name)) {
+            Some(object) if object.versions.len() >= most_versions => {
+                Err(Refusal::Full { what: "versions of a key", most: most_versions })
+            }
+            None if keys.len() >= most_keys => Err(Refusal::Full { what: "keys", most: most_keys }),
+            _ => Ok(()),
+        }
     }
 
     /// Marks a live object as deleted.

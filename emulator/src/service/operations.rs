@@ -1,7 +1,7 @@
 //! Using keys.
 
 use akv_wire::{
-    Base64Url, EncryptionAlgorithm, Feature, KeyOperationParameters, KeyOperationResult,
+    Base64Url, Curve, EncryptionAlgorithm, Feature, KeyOperationParameters, KeyOperationResult,
     KeyVerifyParameters, KeyVerifyResult, RandomBytes, SignatureAlgorithm, SymmetricMode,
 };
 use serde::Deserialize;
@@ -13,13 +13,19 @@ use crate::crypto::{self, CipherInput, Fault};
 use crate::refusal::{Noun, Refusal};
 use crate::state::KeyVersion;
 
+/// secp256k1 as versions before 7.0 called it, and the signature algorithm that went with it.
+const LEGACY_CURVE: &str = "SECP256K1";
+const LEGACY_ALGORITHM: &str = "ECDSA256";
+
 impl Service {
     pub(super) fn sign(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: KeyOperationParameters =
             required(&request.call.body, body::KEY_SIGN, &["alg", "value"])?;
         let (kid, key) = self.usable(request, "sign")?;
         let alg = self.signature_algorithm(&asked.alg, request)?;
+        self.check_legacy(&kid, &key, &asked.alg)?;
         self.check_hmac("value", alg, asked.value.as_bytes())?;
+        self.check_rsnull("value", alg, &key, asked.value.as_bytes())?;
         let value = key
             .material
             .sign(alg, asked.value.as_bytes())
@@ -37,7 +43,9 @@ impl Service {
             required(&request.call.body, body::KEY_VERIFY, &["alg", "digest", "value"])?;
         let (kid, key) = self.usable(request, "verify")?;
         let alg = self.signature_algorithm(&asked.alg, request)?;
+        self.check_legacy(&kid, &key, &asked.alg)?;
         self.check_hmac("digest", alg, asked.digest.as_bytes())?;
+        self.check_rsnull("digest", alg, &key, asked.digest.as_bytes())?;
         let value = key
             .material
             .verify(alg, asked.digest.as_bytes(), asked.value.as_bytes())
@@ -142,7 +150,6 @@ impl Service {
         if !key.key_ops.iter().any(|allowed| allowed == operation) {
             return Err(Refusal::OperationForbidden(operation));
         }
-        self.admit(key.kty, key.material.bits(), false)?;
         Ok((kid, key))
     }
 
@@ -206,6 +213,38 @@ impl Service {
         Ok(())
     }
 
+    /// A vault's keys from before 7.0 show secp256k1 by its old name, and take the old algorithm.
+    fn check_legacy(&self, kid: &str, key: &KeyVersion, alg: &str) -> Result<(), Refusal> {
+        let curve = key.material.public().crv;
+        let mismatch = |curve: &str, of| {
+            let (kid, curve, alg) = (kid.to_owned(), curve.to_owned(), alg.to_owned());
+            Err(Refusal::CurveMismatch { kid, curve, alg, of })
+        };
+        match (curve.as_deref(), alg) {
+            (Some(LEGACY_CURVE), LEGACY_ALGORITHM) => Ok(()),
+            (Some(LEGACY_CURVE), "ES256K") => mismatch(LEGACY_CURVE, Curve::P256K.as_str()),
+            (Some(curve), LEGACY_ALGORITHM) => mismatch(curve, LEGACY_CURVE),
+            _ => Ok(()),
+        }
+    }
+
+    /// PKCS#1 leaves no room for more; the service may leave less.
+    fn check_rsnull(
+        &self,
+        member: &'static str,
+        alg: SignatureAlgorithm,
+        key: &KeyVersion,
+        content: &[u8],
+    ) -> Result<(), Refusal> {
+        let modulus = key.material.bits().map_or(0, |bits| bits as usize / 8);
+        let given = content.len();
+        let room = modulus.saturating_sub(self.switches.rsnull_margin);
+        if alg == SignatureAlgorithm::RsNull && key.kty.is_rsa() && given > room {
+            return Err(Refusal::DigestLength { member, given, alg, want: None });
+        }
+        Ok(())
+    }
+
     /// Recorded: a Managed HSM repeats the algorithm, a vault does not.
     fn shown_alg(&self, alg: &str) -> Option<String> {
         (self.kind == ServiceKind::ManagedHsm).then(|| alg.to_owned())
@@ -242,7 +281,9 @@ fn signature_refusal(fault: Fault, kid: &str, alg: SignatureAlgorithm) -> Refusa
     match fault {
         Fault::WrongKey => Refusal::SignatureMismatch { kid: kid.to_owned(), alg },
         Fault::WrongCurve { key } => {
-            Refusal::CurveMismatch { kid: kid.to_owned(), curve: key, alg }
+            let of = alg.curve().map_or("none", Curve::as_str);
+            let (kid, curve, alg) = (kid.to_owned(), key.as_str().to_owned(), alg.to_string());
+            Refusal::CurveMismatch { kid, curve, alg, of }
         }
         Fault::Length { member, given, want } => Refusal::DigestLength { member, given, alg, want },
         other => common_refusal(other),

@@ -1,13 +1,14 @@
 //! Rotation and rotation policies.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use akv_wire::{
     KeyType, LifetimeAction, LifetimeActionType, LifetimeTrigger, RotationPolicy,
     RotationPolicyAttributes,
 };
 
-use super::objects::{add_version, is_live, live, live_mut, not_found};
+use super::objects::{add_version, live, live_mut, not_found};
 use super::{Outcome, Request, Service};
 use crate::body;
 use crate::config::ServiceKind;
@@ -27,7 +28,7 @@ impl Service {
     /// Rotates the keys whose policy says that it is time. One caller does it, others wait: they
     /// must not find the old version current, nor rotate twice.
     pub(super) async fn rotate_due(&self) {
-        if self.due().is_empty() {
+        if self.clock.now() < self.next_rotation.load(Ordering::Relaxed) {
             return;
         }
         let _turn = self.rotations.lock().await;
@@ -37,13 +38,23 @@ impl Service {
                 eprintln!("akv-emulator: rotation of '{name}' in {}: {refusal:?}", self.label());
             }
         }
+        self.plan_rotations();
+    }
+
+    /// Finds out when the next key is due, so that requests until then need not look. To be called
+    /// after every change.
+    pub(super) fn plan_rotations(&self) {
+        // The lock is held until the time is noted: whoever changes keys meanwhile plans later.
+        let state = self.state.read();
+        let next = state.keys.values().filter_map(due_at).min();
+        self.next_rotation.store(next.unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     fn due(&self) -> Vec<String> {
         let now = self.clock.now();
         let state = self.state.read();
-        let live = state.keys.values().filter(|object| is_live(object, now));
-        live.filter(|object| is_due(object, now)).map(|object| object.name.clone()).collect()
+        let due = state.keys.values().filter(|object| due_at(object).is_some_and(|at| at <= now));
+        due.map(|object| object.name.clone()).collect()
     }
 
     /// Adds a version of the same kind, which expires as the policy says.
@@ -78,6 +89,7 @@ impl Service {
         {
             let mut state = self.state.write();
             live_mut(&mut state.keys, &name, "", now)?;
+            self.check_room(&state.keys, &name)?;
             let sequence = state.next_sequence();
             add_version(&mut state.keys, &name, version.clone(), sequence);
         }
@@ -150,13 +162,14 @@ impl Service {
     }
 }
 
-/// Whether a `Rotate` action's time has come for the current version.
-fn is_due(object: &Object<KeyVersion>, now: i64) -> bool {
-    let (Some(policy), Some(current)) = (&object.extra.rotation, object.version("")) else {
-        return false;
-    };
+/// When the first `Rotate` action's time comes for the current version of a live key.
+fn due_at(object: &Object<KeyVersion>) -> Option<i64> {
+    if object.deleted.is_some() {
+        return None;
+    }
+    let (policy, current) = (object.extra.rotation.as_ref()?, object.version("")?);
     let actions = policy.lifetime_actions.iter().flatten().filter(|action| action.is("rotate"));
-    let mut times = actions.filter_map(|action| {
+    let times = actions.filter_map(|action| {
         let trigger = &action.trigger;
         if let Some(text) = &trigger.time_after_create {
             return Some(Duration::parse(text)?.after(current.life.created));
@@ -164,7 +177,7 @@ fn is_due(object: &Object<KeyVersion>, now: i64) -> bool {
         let before = Duration::parse(trigger.time_before_expiry.as_ref()?)?;
         Some(current.life.exp? - before.after(0))
     });
-    times.any(|time| time <= now)
+    times.min().map(|time| time.max(object.recovering_until))
 }
 
 trait Kind {

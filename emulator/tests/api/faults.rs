@@ -111,6 +111,116 @@ fn answers_are_late_slow_or_lead_elsewhere_as_ordered() {
 }
 
 #[test]
+fn the_authority_is_down_or_slow_or_its_tokens_expire_as_ordered() {
+    let world = world();
+    let vault = world.vault();
+    let scope = world.ready().services[0].scope.clone();
+    order(&world, json!({"service": "entra", "operation": "token", "times": 1, "delay_ms": 300}));
+    let start = Instant::now();
+    vault.token.replace(world.token(&scope));
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert_eq!(vault.get("/keys").status, 200);
+    order(&world, json!({"operation": "token", "times": 1, "token_lifetime": -1}));
+    vault.token.replace(world.token(&scope));
+    let expired = vault.get("/keys");
+    expired.refused(401, "Unauthorized");
+    assert!(expired.message().contains("expired"), "{}", expired.text);
+    order(&world, json!({"operation": "token", "times": 1, "token_lifetime": 60}));
+    vault.token.replace(world.token(&scope));
+    assert_eq!(vault.get("/keys").status, 200);
+    world.advance_clock(61);
+    vault.get("/keys").refused(401, "Unauthorized");
+    vault.token.replace(world.token(&scope));
+    assert_eq!(vault.get("/keys").status, 200);
+    for ending in ["reset-before", "close-after", "notify-before"] {
+        order(&world, json!({"operation": "token", "times": 1, "connection": ending}));
+        let ready = world.ready();
+        let url = format!("{}/{}/oauth2/v2.0/token", ready.authority, ready.tenant);
+        assert!(world.http.post(url).form(&[("grant_type", "x")]).send().is_err(), "{ending}");
+    }
+    order(&world, json!({"operation": "token", "times": 1, "status": 503, "html": true}));
+    let answer = world.ask_token(&[("grant_type", "client_credentials")]);
+    assert_eq!((answer.status, answer.text.starts_with("<html>")), (503, true));
+}
+
+#[test]
+fn a_request_is_sent_elsewhere_as_ordered() {
+    let world = world();
+    let vault = world.vault();
+    let url = "https://evil.example/keys/k";
+    order(&world, json!({"operation": "keys/get", "times": 1, "redirect": url}));
+    let answer = crate::support::https_without_redirects(&world.ready().ca_file)
+        .get(format!("{}/keys/k?api-version=7.4", vault.url))
+        .bearer_auth(vault.token.borrow())
+        .send()
+        .expect("answer");
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["location"]),
+        (307, &url.parse().expect("header"))
+    );
+    order(&world, json!({"operation": "keys/get", "times": 1, "status": 302, "redirect": url}));
+    let answer = crate::support::https_without_redirects(&world.ready().ca_file)
+        .get(format!("{}/keys/k?api-version=7.4", vault.url))
+        .send()
+        .expect("answer");
+    assert_eq!(answer.status().as_u16(), 302);
+}
+
+/// Every member of an order is one of the configuration file, too.
+#[test]
+fn the_documented_orders_are_a_configuration() {
+    let text = r#"
+        [[fault]]
+        service = "vault:kv"
+        operation = "keys/list"
+        name = ""
+        skip = 1
+        times = 1
+        delay_ms = 1
+        status = 503
+        code = "Busy"
+        retry_after = 2
+        html = true
+        challenge = "Bearer x"
+        slow_ms = 0
+        [[fault]]
+        operation = "keys/get"
+        times = 1
+        redirect = "https://evil.example/"
+        [[fault]]
+        operation = "handshake"
+        skip = 3
+        times = 1
+        connection = "handshake-failure"
+        [[fault]]
+        operation = "dns"
+        times = 1
+        dns = "192.0.2.1"
+        [[fault]]
+        operation = "imds"
+        times = 1
+        token_lifetime = -5
+        [[fault]]
+        operation = "keys/list"
+        times = 1
+        next_link_host = "evil.example"
+    "#;
+    let config: Config = toml::from_str(text).expect("configuration");
+    let world = world_with(config, Vec::new());
+    let url = format!("{}/faults", world.ready().control);
+    let listed: Value = world.http.get(&url).send().expect("control").json().expect("JSON");
+    assert_eq!(listed.as_array().map(Vec::len), Some(6));
+    let vault = world.vault();
+    assert_eq!(vault.get("/keys").status, 200);
+    let answer = vault.get("/keys");
+    assert_eq!(
+        (answer.status, &answer.headers["retry-after"]),
+        (503, &"2".parse().expect("header"))
+    );
+    assert_eq!(vault.get("/keys").status, 200);
+}
+
+#[test]
 fn faults_may_be_configured() {
     let fault =
         Fault { operation: Some("keys/list".into()), status: Some(500), ..Fault::default() };

@@ -182,3 +182,51 @@ fn the_app_service_endpoint_wants_its_header() {
     vault.token.replace(answer["access_token"].as_str().expect("token").to_owned());
     assert_eq!(vault.get("/keys").status, 200);
 }
+
+#[test]
+fn the_agent_of_arc_wants_to_see_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("folder");
+    let tokens = folder.path().join("tokens");
+    let config =
+        akv_emulator::config::Config { arc_folder: Some(tokens.clone()), ..Default::default() };
+    for (world, place) in
+        [(world(), None), (crate::support::world_with(config, Vec::new()), Some(tokens))]
+    {
+        let query = "api-version=2020-06-01&resource=https://vault.azure.net";
+        let base = format!("{}/arc/metadata/identity/oauth2/token", world.ready().control);
+        let ask = |query: &str, content: Option<&str>| {
+            let mut request = world.http.get(format!("{base}?{query}")).header("Metadata", "true");
+            if let Some(content) = content {
+                request = request.header("Authorization", format!("Basic {content}"));
+            }
+            Answer::read(request.send().expect("send"))
+        };
+        let challenged = |answer: Answer| {
+            assert_eq!(answer.status, 401, "{}", answer.text);
+            let challenge = answer.headers["www-authenticate"].to_str().expect("text");
+            std::path::PathBuf::from(challenge.strip_prefix("Basic realm=").expect(challenge))
+        };
+        let file = challenged(ask(query, None));
+        assert_eq!(file.extension().and_then(|end| end.to_str()), Some("key"));
+        if let Some(place) = place {
+            assert_eq!(file.parent(), Some(place.as_path()));
+        }
+        let mode = std::fs::metadata(&file).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let content = std::fs::read_to_string(&file).expect("file");
+        let other = challenged(ask(query, Some("wrong")));
+        assert_ne!(other, file);
+        let answer = ask(query, Some(&content)).ok();
+        let vault = world.vault();
+        vault.token.replace(answer["access_token"].as_str().expect("token").to_owned());
+        assert_eq!(vault.get("/keys").status, 200);
+        // It was good once, and is gone.
+        assert!(!file.exists());
+        challenged(ask(query, Some(&content)));
+        assert_eq!(ask("resource=https://vault.azure.net", None).status, 400);
+        let request = world.http.get(format!("{base}?{query}")).send().expect("send");
+        assert_eq!(request.status(), 400, "no Metadata header");
+        assert_eq!(world.counters()["entra"]["arc"], 6);
+    }
+}

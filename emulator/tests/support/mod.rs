@@ -10,7 +10,7 @@ use akv_emulator::{Emulator, Options, Ready, Seed};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use reqwest::Method;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -52,6 +52,15 @@ pub fn world_with(mut config: Config, seeds: Vec<Seed>) -> World {
 
 /// A client that trusts the emulator's authority and nobody else.
 pub fn https(ca_file: &std::path::Path) -> Client {
+    client(ca_file).build().expect("client")
+}
+
+/// The same, but it shows a redirection instead of following it.
+pub fn https_without_redirects(ca_file: &std::path::Path) -> Client {
+    client(ca_file).redirect(reqwest::redirect::Policy::none()).build().expect("client")
+}
+
+fn client(ca_file: &std::path::Path) -> ClientBuilder {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca_file).expect("CA file") {
         roots.add(certificate.expect("PEM")).expect("root");
@@ -62,7 +71,7 @@ pub fn https(ca_file: &std::path::Path) -> Client {
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("client")
+    Client::builder().tls_backend_preconfigured(tls).no_proxy()
 }
 
 impl World {
@@ -113,6 +122,11 @@ impl World {
         ]);
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json["access_token"].as_str().expect("token").to_owned()
+    }
+
+    /// The same within a runtime, where this client would block.
+    pub async fn token_in(&self, scope: &str) -> String {
+        std::thread::scope(|threads| threads.spawn(|| self.token(scope)).join().expect("token"))
     }
 
     /// A token of a client of the configuration.

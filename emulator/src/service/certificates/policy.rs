@@ -99,7 +99,8 @@ pub(super) fn canonical(
         return Err(Refusal::BadParameter("Issuer name is required in the policy.".to_owned()));
     }
     if issuer != "Self" && issuer != "Unknown" {
-        return Err(Refusal::NotImplemented(format!("the certificate issuer '{issuer}'")));
+        // It would have to be one of /certificates/issuers, which are left out.
+        return Err(Refusal::NotSupported("issuers"));
     }
     policy.id = None;
     let key = policy.key_props.get_or_insert_default();
