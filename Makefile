@@ -7,7 +7,7 @@ LIBDIR = /usr/lib/$(shell gcc -print-multiarch)/pkcs11
 BINDIR = /usr/local/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 quickstart: deps ## four programs use keys of a vault and a Managed HSM, on this machine
 	@scripts/quickstart
@@ -30,6 +30,9 @@ docs: ## rewrite the parts of docs/ that come from tables
 emulator: deps ## serve a vault and a Managed HSM until Ctrl-C
 	cargo run --quiet --package akv-emulator -- run --vault contoso --hsm contoso-hsm --seed demo
 
+bench-emulator: ## signatures per second that the emulator makes over warm TLS
+	cargo bench --package akv-emulator
+
 release: ## the module and the tool, in target/release
 	cargo build --release --package akv-pkcs11 --package akv-pkcs11-tools
 
@@ -40,4 +43,4 @@ install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, B
 deps: ## install what is missing for all this
 	@scripts/install-deps
 
-.PHONY: help quickstart test lint fmt docs emulator release install deps
+.PHONY: help quickstart test lint fmt docs emulator bench-emulator release install deps
