@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cryptoki_sys::*;
 
 use crate::{
-    config::{Config, Env},
+    config::Config,
     error::{Error, Result},
     handles::Handles,
     net::Surroundings,
@@ -15,9 +15,18 @@ use crate::{
     vault::Carried,
 };
 
+/// What a process reads at C_Initialize: plain data, for a forked child that cannot read it again.
+#[derive(Clone, Debug)]
+pub struct Heritage {
+    /// The configuration, its secrets and certificates among it.
+    pub config: Arc<Config>,
+    /// Files of the machine.
+    pub surroundings: Arc<Surroundings>,
+}
+
 /// Everything between C_Initialize and C_Finalize.
 pub struct Module {
-    config: Arc<Config>,
+    heritage: Heritage,
     slots: Vec<Slot>,
     /// The open sessions.
     pub sessions: Handles<Session>,
@@ -38,25 +47,24 @@ trait Lock {}
 impl<T> Lock for T {}
 
 impl Module {
-    /// A module with the tokens of `config`. Makes no request. Handles of different `epoch`s
+    /// A module with the tokens of the configuration. Makes no request. Handles of different `epoch`s
     /// differ, so that one kept from before C_Finalize or from before a fork means nothing.
     ///
     /// # Errors
     /// As [`Slot::new`].
-    pub fn new(config: Arc<Config>, env: &Env, epoch: u32) -> Result<Module> {
+    pub fn new(heritage: Heritage, epoch: u32) -> Result<Module> {
         let first_handle = (CK_ULONG::from(epoch) << HANDLE_BITS) + 1;
-        let surroundings = Arc::new(Surroundings::read(env));
-        let slots = config
+        let slots = heritage
+            .config
             .tokens
             .iter()
             .map(|token| {
-                let carried =
-                    Carried { surroundings: Arc::clone(&surroundings), ..Carried::default() };
+                let carried = Carried::from(Arc::clone(&heritage.surroundings));
                 Slot::new(Arc::new(token.clone()), carried, first_handle)
             })
             .collect::<Result<_>>()?;
         let sessions = Handles::new(CKR_SESSION_HANDLE_INVALID, first_handle);
-        Ok(Module { config, slots, sessions, inherited: false })
+        Ok(Module { heritage, slots, sessions, inherited: false })
     }
 
     /// The module of a forked child that goes on with its parent's: sessions (but those with a
@@ -71,8 +79,7 @@ impl Module {
             .sessions
             .carried_over(Session::is_quiet)
             .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID, 1));
-        let config = parents.config();
-        Ok(Module { config, slots, sessions, inherited: true })
+        Ok(Module { heritage: parents.heritage(), slots, sessions, inherited: true })
     }
 
     /// The same module, marked as begun with what a parent process had read.
@@ -86,9 +93,9 @@ impl Module {
         self.inherited
     }
 
-    /// The configuration.
-    pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config)
+    /// What was read to make it.
+    pub fn heritage(&self) -> Heritage {
+        self.heritage.clone()
     }
 
     /// All slots, in the order of the configuration.

@@ -31,9 +31,8 @@ use libc::{SIG_BLOCK, SIG_SETMASK, SIGPIPE, c_int, sigset_t};
 use once_cell::race::OnceNonZeroUsize;
 
 use crate::{
-    config::Config,
     error::{Error, Result},
-    module::{Module, ShortLocks},
+    module::{Heritage, Module, ShortLocks},
 };
 
 /// The one static: the cell of this process, made at the first call.
@@ -46,9 +45,9 @@ struct Cell {
 }
 
 enum State {
-    /// Not initialised. `parents` is the configuration that a parent process had read, for a
-    /// child that can no longer read files or environment.
-    Empty { parents: Option<Arc<Config>> },
+    /// Not initialised. `parents` is what a parent process had read, for a child that can no
+    /// longer read files or environment.
+    Empty { parents: Option<Heritage> },
     /// Initialised by this process, or adopted from its parent.
     Live(Arc<Module>),
     /// The parent's module, as it was at the fork; no call has been made in this process yet.
@@ -72,12 +71,12 @@ pub fn module() -> Result<Arc<Module>> {
     }
 }
 
-/// C_Initialize: puts the module that `make` builds in place. `make` is given the configuration a
-/// parent process had read, if there was one.
+/// C_Initialize: puts the module that `make` builds in place. `make` is given what a parent
+/// process had read, if there was one.
 ///
 /// # Errors
 /// CKR_CRYPTOKI_ALREADY_INITIALIZED, or whatever `make` fails with.
-pub fn initialize(make: impl FnOnce(Option<Arc<Config>>) -> Result<Module>) -> Result<()> {
+pub fn initialize(make: impl FnOnce(Option<Heritage>) -> Result<Module>) -> Result<()> {
     register_fork_handlers();
     let mut state = lock(cell());
     let parents = match &*state {
@@ -85,7 +84,7 @@ pub fn initialize(make: impl FnOnce(Option<Arc<Config>>) -> Result<Module>) -> R
             return Err(Error::new(CKR_CRYPTOKI_ALREADY_INITIALIZED, "C_Initialize came twice"));
         }
         State::Empty { parents } => parents.clone(),
-        State::Inherited(module) => Some(module.config()),
+        State::Inherited(module) => Some(module.heritage()),
     };
     let module = make(parents)?;
     leak(std::mem::replace(&mut *state, State::Live(Arc::new(module))));
@@ -99,9 +98,9 @@ pub fn initialize(make: impl FnOnce(Option<Arc<Config>>) -> Result<Module>) -> R
 pub fn finalize() -> Result<()> {
     let mut state = lock(cell());
     let parents = match &*state {
-        State::Live(module) if module.is_inherited() => Some(module.config()),
+        State::Live(module) if module.is_inherited() => Some(module.heritage()),
         State::Live(_) => None,
-        State::Inherited(module) => Some(module.config()),
+        State::Inherited(module) => Some(module.heritage()),
         State::Empty { .. } => return Err(not_initialized()),
     };
     let ended = std::mem::replace(&mut *state, State::Empty { parents });

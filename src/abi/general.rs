@@ -12,7 +12,8 @@ use crate::{
     config::{Config, Env, RESERVED_PREFIX},
     error::{Error, Result},
     logging,
-    module::Module,
+    module::{Heritage, Module},
+    net::Surroundings,
     process,
     session::Session,
 };
@@ -34,20 +35,28 @@ pub(super) fn initialize(args: Place<'_, c_void>) -> Result<()> {
 
 /// The module, from the configuration as it is now; a forked child that can no longer read what
 /// its parent read goes on with that.
-fn begin(reserved: Option<&str>, parents: Option<Arc<Config>>) -> Result<Module> {
+fn begin(reserved: Option<&str>, parents: Option<Heritage>) -> Result<Module> {
     let secure = process::is_secure();
     let env = if secure { Env::empty() } else { Env::Process };
+    let known = parents.as_ref().map(|parents| &*parents.surroundings);
+    let surroundings = Arc::new(Surroundings::read(&env, known));
     let (config, inherited) = match (Config::load(reserved, &env, secure), parents) {
         (Ok(config), None) => (Arc::new(config), false),
-        (Ok(config), Some(parents)) if config.source == parents.source => (Arc::new(config), true),
-        (_, Some(parents)) => (parents, true),
+        // What the child names itself, or the same file as it is now; but not whatever is found
+        // where its parent was given something else.
+        (Ok(config), Some(parents))
+            if reserved.is_some() || config.source == parents.config.source =>
+        {
+            (Arc::new(config), true)
+        }
+        (_, Some(parents)) => (parents.config, true),
         (Err(error), None) => return Err(error),
     };
     logging::configure(&config.log);
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let module = Module::new(config, &env, process::epoch())?;
+    let module = Module::new(Heritage { config, surroundings }, process::epoch())?;
     Ok(if inherited { module.with_parents_configuration() } else { module })
 }
 

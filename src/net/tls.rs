@@ -134,7 +134,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_systems_own_roots_are_usable() {
-        let surroundings = Surroundings::read(&crate::config::Env::empty());
+        let surroundings = Surroundings::read(&crate::config::Env::empty(), None);
         if surroundings.system_roots.is_empty() {
             eprintln!("SKIPPED: this machine has no bundle of roots (package ca-certificates)");
             return;

@@ -15,6 +15,7 @@ mod digests;
 mod find;
 mod fork;
 mod generate;
+mod hosts;
 mod identity;
 mod init;
 mod life;

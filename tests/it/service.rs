@@ -143,14 +143,24 @@ impl Emulator {
         self.control("POST", &format!("/clock/advance?seconds={seconds}"));
     }
 
+    /// Orders trouble: a fault of docs/emulator.md, in JSON.
+    pub fn trouble(&self, fault: &str) {
+        self.control_with("POST", "/faults", fault);
+    }
+
     fn control(&self, method: &str, path: &str) -> String {
+        self.control_with(method, path, "")
+    }
+
+    fn control_with(&self, method: &str, path: &str, body: &str) -> String {
         let url = self.ready["control"].as_str().expect("text");
         let address = url.strip_prefix("http://").expect("plain HTTP");
         let mut stream = TcpStream::connect(address).expect("the control endpoint");
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\
-             connection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{body}",
+            body.len()
         )
         .expect("a request");
         let mut answer = String::new();

@@ -135,7 +135,7 @@ fn a_child_of_a_fork_goes_on_with_its_parents_token() {
 
 #[test]
 fn surroundings_are_read_from_the_machine() {
-    let read = Surroundings::read(&Env::empty());
+    let read = Surroundings::read(&Env::empty(), None);
     assert!(!read.hosts.is_empty());
     let carried = Carried::from(Arc::new(read));
     assert!(carried.login.is_none() && carried.token.is_none());

@@ -79,7 +79,7 @@ pub fn slot(common: &Common, change: impl FnOnce(&mut TokenConfig)) -> Result<Sl
 
 /// A slot of this token. Makes no request, unless a login has to bring the credential.
 pub fn open(token: TokenConfig, env: &Env, common: &Common) -> Result<Slot, Failure> {
-    let surroundings = Arc::new(Surroundings::read(env));
+    let surroundings = Arc::new(Surroundings::read(env, None));
     let slot = Slot::new(Arc::new(token), Carried::from(surroundings), 1)?;
     // The PIN of `login = "pin"` keeps programs apart; here it would keep nobody from anything.
     if slot.token.login == Login::ClientSecret {

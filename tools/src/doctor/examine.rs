@@ -28,7 +28,7 @@ const MESSAGE: &[u8] = b"akv-pkcs11 doctor";
 /// Examines one token.
 pub fn token(token: TokenConfig, env: &Env, common: &Common, args: &DoctorArgs) -> Vec<Check> {
     let mut checks = Vec::new();
-    let surroundings = Arc::new(Surroundings::read(env));
+    let surroundings = Arc::new(Surroundings::read(env, None));
     match Slot::new(Arc::new(token), Carried::from(surroundings), 1) {
         Ok(slot) => {
             let mut examination = Examination { slot: &slot, checks: &mut checks };
