@@ -1,17 +1,12 @@
 //! Host programs in C, each a process of its own: what they must not notice of the module, and
 //! what the module must stand from them. The programs are in tests/c.
 
-use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::{
-    service::{Emulator, VAULT},
+    breaking::Relay,
+    host::{Host, numbers, reserved},
+    service::{Emulator, HSM, VAULT},
     support,
 };
 
@@ -20,109 +15,6 @@ keys = [
     { name = 'ec', kty = 'EC', curve = 'P-256' },
     { name = 'rsa', kty = 'RSA', size = 2048 },
 ]";
-/// A host that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// A compiled host in a folder of its own, with a copy of the module beside it.
-pub struct Host {
-    program: PathBuf,
-    /// The wrapper and its arguments, if any.
-    under: Vec<String>,
-    env: Vec<(&'static str, String)>,
-    folder: tempfile::TempDir,
-}
-
-impl Host {
-    /// Compiles a program of tests/c; `options` go to the compiler.
-    pub fn compile(source: &str, options: &[&str]) -> Host {
-        let folder = tempfile::tempdir().expect("folder");
-        let program = folder.path().join(source.trim_end_matches(".c"));
-        let output = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()))
-            .args(["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"])
-            .arg("-o")
-            .arg(&program)
-            .arg(support::root().join("tests/c").join(source))
-            .args(["-pthread", "-ldl"])
-            .args(options)
-            .output()
-            .expect("a C compiler (cc, or what CC names)");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let host = Host { program, under: Vec::new(), env: Vec::new(), folder };
-        fs::copy(support::module(), host.module()).expect("a copy of the module");
-        host
-    }
-
-    /// The module it loads: a build meanwhile does not touch it.
-    pub fn module(&self) -> PathBuf {
-        self.folder.path().join("module.so")
-    }
-
-    /// A second copy, which a process loads for itself.
-    fn copy(&self) -> PathBuf {
-        let copy = self.folder.path().join("copy.so");
-        fs::copy(self.module(), &copy).expect("a copy of the module");
-        copy
-    }
-
-    /// Runs it to its end, which must be a good one; what it printed.
-    ///
-    /// # Panics
-    /// With all it said, if it fails, says anything on standard error, or hangs.
-    pub fn run(&self, arguments: &[&str]) -> String {
-        let (out, err) = self.run_and_say(arguments);
-        assert_eq!(err, "", "a host in good order is quiet");
-        out
-    }
-
-    /// The same, with what it and its wrapper said on standard error.
-    pub fn run_and_say(&self, arguments: &[&str]) -> (String, String) {
-        let output = self.end(arguments);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "{arguments:?}: {:?}\n{out}\n{err}", output.status);
-        (out, err)
-    }
-
-    fn end(&self, arguments: &[&str]) -> Output {
-        let mut words = self.under.iter().map(PathBuf::from).collect::<Vec<_>>();
-        words.push(self.program.clone());
-        let (out, err) = (self.folder.path().join("out"), self.folder.path().join("err"));
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
-            .arg(self.module())
-            .args(arguments)
-            .env_remove("AKV_PKCS11_LOG")
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(fs::File::create(&out).expect("file"))
-            .stderr(fs::File::create(&err).expect("file"))
-            .spawn()
-            .expect("the host starts");
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("waiting") {
-                break status;
-            }
-            if Instant::now() > deadline {
-                child.kill().expect("kill");
-                panic!("{arguments:?} hangs\n{}", fs::read_to_string(&err).expect("text"));
-            }
-            thread::sleep(Duration::from_millis(5));
-        };
-        let read = |path: &Path| fs::read(path).expect("what it said");
-        Output { status, stdout: read(&out), stderr: read(&err) }
-    }
-}
-
-/// What goes to `pReserved`: this configuration, and silence.
-pub fn reserved(toml: &str) -> String {
-    format!("akv-pkcs11:log.level = 'off'\n{toml}")
-}
-
-/// The numbers of a line of words and numbers.
-fn numbers(line: &str) -> Vec<i64> {
-    line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
-}
 
 /// Parent and children, who sign while the parent forks: nobody's request is lost or sent twice.
 #[test]
@@ -207,7 +99,7 @@ fn a_host_may_end_in_any_way() {
 fn copies_and_strangers_in_one_process_keep_to_themselves() {
     let emulator = Emulator::start(SEED);
     let host = Host::compile("loads.c", &["-lcrypto"]);
-    let stranger = host.folder.path().join("stranger.so");
+    let stranger = host.folder().join("stranger.so");
     let output = Command::new("rustc")
         .args(["--edition", "2024", "--crate-type", "cdylib", "-A", "non_snake_case", "-o"])
         .arg(&stranger)
@@ -217,4 +109,128 @@ fn copies_and_strangers_in_one_process_keep_to_themselves() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (copy, stranger) = (host.copy().display().to_string(), stranger.display().to_string());
     host.run(&[&reserved(&emulator.token(VAULT, "")), "beside", &copy, &stranger]);
+}
+
+/// A write to a connection that its peer has closed raises SIGPIPE, which ends most programs.
+#[test]
+fn a_host_outlives_connections_that_close_under_large_requests() {
+    let emulator = Emulator::start("keys = [{ name = 'aes', kty = 'oct-HSM', size = 256 }]");
+    let toml = emulator.token(HSM, "timeout = '5s'\nmax_aes_payload = 300000");
+    let endpoint = toml.lines().find_map(|line| line.strip_prefix("endpoint = 'https://"));
+    let service = endpoint.expect("an endpoint").trim_end_matches('\'');
+    let relay = Relay::to(service.parse().expect("an address"));
+    let toml = toml.replace(
+        &format!("endpoint = 'https://{service}'"),
+        &format!("endpoint = 'https://{}'", relay.address),
+    );
+    let out = Host::compile("signals.c", &[]).run(&[&reserved(&toml), "pipes", "12"]);
+    eprint!("{} connections broken, {out}", relay.broken());
+    let [answered, _] = numbers(&out)[..] else { panic!("{out}") };
+    assert!(relay.broken() > 15 && answered > 0, "{} broken, {out}", relay.broken());
+}
+
+/// Every system call of every thread is interrupted, and no call fails for it.
+#[test]
+fn a_host_may_be_interrupted_at_any_time() {
+    let emulator = Emulator::start(SEED);
+    let host = Host::compile("signals.c", &[]);
+    let out = host.run(&[&reserved(&emulator.token(VAULT, "")), "interrupts", "2"]);
+    eprint!("{out}");
+    let [answered, interrupted] = numbers(&out)[..] else { panic!("{out}") };
+    assert!(answered > 50 && interrupted > 2_000, "{out}");
+}
+
+#[test]
+fn sixty_four_threads_do_everything_at_once() {
+    let emulator = Emulator::start(SEED);
+    let host = Host::compile("threads.c", &[]);
+    let out = host.run(&[&reserved(&emulator.tokens()), "mixed", "64", "10"]);
+    assert_eq!(numbers(&out), [640, 0]);
+    for service in [VAULT, HSM] {
+        assert_eq!(emulator.counts(service)["keys/sign"], 320, "one request each");
+    }
+}
+
+#[test]
+fn sessions_may_be_closed_under_the_calls_of_other_threads() {
+    let emulator = Emulator::start(SEED);
+    let host = Host::compile("threads.c", &[]);
+    let out = host.run(&[&reserved(&emulator.token(VAULT, "")), "closing", "200"]);
+    eprint!("{out}");
+    let [answered, ended] = numbers(&out)[..] else { panic!("{out}") };
+    assert!(answered > 0 && ended > 0, "{out}");
+}
+
+#[test]
+fn the_module_may_be_finalized_under_the_calls_of_other_threads() {
+    let emulator = Emulator::start(SEED);
+    let host = Host::compile("threads.c", &[]);
+    let out = host.run(&[&reserved(&emulator.token(VAULT, "")), "finalizing", "20"]);
+    eprint!("{out}");
+    let [answered, ended] = numbers(&out)[..] else { panic!("{out}") };
+    assert!(answered > 20 * 32 && ended == 20 * 32, "{out}");
+}
+
+/// CKF_LIBRARY_CANT_CREATE_OS_THREADS: the kernel ends a process that makes one all the same, or
+/// another process, whatever happens: names asked of DNS, tokens, repeats, broken connections.
+#[test]
+fn a_host_may_forbid_threads() {
+    let emulator = Emulator::start(SEED);
+    let nowhere = emulator.token(VAULT, "slot = 2\ntimeout = '1s'\nfind_timeout = '1s'");
+    let endpoint = nowhere.lines().find(|line| line.starts_with("endpoint")).expect("endpoint");
+    let nowhere = nowhere
+        .replace(endpoint, "endpoint = 'https://does-not-exist.invalid'")
+        .replace(&format!("label = '{VAULT}'"), "label = 'nowhere'");
+    let toml = emulator.tokens().replace("https://127.0.0.1", "https://localhost") + &nowhere;
+    for fault in [
+        r#"{"operation": "keys/sign", "skip": 3, "times": 2, "status": 503}"#,
+        r#"{"operation": "keys/sign", "skip": 3, "times": 2, "connection": "reset-before"}"#,
+        r#"{"operation": "keys/decrypt", "skip": 3, "times": 2, "status": 429, "retry_after": 1}"#,
+        r#"{"operation": "keys/get", "times": 1, "connection": "reset-before"}"#,
+        r#"{"operation": "token", "times": 1, "status": 500}"#,
+    ] {
+        emulator.trouble(fault);
+    }
+    let host = Host::compile("threads.c", &[]);
+    let out = host.run(&[&reserved(&toml), "alone", "8"]);
+    assert_eq!(numbers(&out), [16, 0]);
+}
+
+/// AddressSanitizer in the host watches the module's allocations too: what it frees twice, uses
+/// after it freed it, or leaves behind at the end.
+#[test]
+fn nothing_is_leaked_or_used_after_its_end() {
+    let emulator = Emulator::start(SEED);
+    let (one, both) = (reserved(&emulator.token(VAULT, "")), reserved(&emulator.tokens()));
+    let sanitized = |source, more: &[&str]| {
+        let options = [more, &["-fsanitize=address,undefined", "-fno-sanitize-recover"]].concat();
+        Host::compile(source, &options)
+    };
+    let threads = sanitized("threads.c", &[]);
+    threads.run(&[&both, "mixed", "8", "3"]);
+    threads.run(&[&one, "closing", "50"]);
+    threads.run(&[&one, "finalizing", "5"]);
+    let loads = sanitized("loads.c", &["-lcrypto"]);
+    loads.run(&[&one, "cycles", "60"]);
+    loads.run(&[&one, "exits", "atexit"]);
+    let mut forks = sanitized("forks.c", &[]);
+    // What the stacks of the parent's threads hold is lost to a child, for any program.
+    forks.env.push(("ASAN_OPTIONS", "detect_leaks=0".to_owned()));
+    let copy = forks.copy().display().to_string();
+    forks.run(&[&copy, &one, "24"]);
+}
+
+#[test]
+fn memory_is_read_where_it_was_written() {
+    support::require("valgrind", "valgrind");
+    let emulator = Emulator::start(SEED);
+    let mut host = Host::compile("threads.c", &[]);
+    host.under = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full"]
+        .into_iter()
+        // The tables of hashbrown are held by pointers into their middle: possibly lost, it says.
+        .chain(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"])
+        .map(str::to_owned)
+        .collect();
+    let out = host.run(&[&reserved(&emulator.tokens()), "mixed", "2", "1"]);
+    assert_eq!(numbers(&out), [2, 0]);
 }

@@ -4,6 +4,7 @@
 mod abi;
 mod arguments;
 mod attributes;
+mod breaking;
 mod calls;
 mod clients_java;
 mod clients_nginx;
@@ -15,6 +16,7 @@ mod digests;
 mod find;
 mod fork;
 mod generate;
+mod host;
 mod hosts;
 mod identity;
 mod init;
