@@ -24,6 +24,22 @@ pub fn python(name: &str) -> PathBuf {
     folder.join("bin/python")
 }
 
+/// The packages of `NAME/package-lock.json`: their folder `node_modules`.
+pub fn node(name: &str) -> PathBuf {
+    require("node", "nodejs");
+    require("npm", "npm");
+    let files = ["package.json", "package-lock.json"];
+    let folder = installed(name, &files, |folder| {
+        for file in files {
+            fs::copy(clients().join(name).join(file), folder.join(file)).expect("a copy");
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder);
+        run(&mut npm, "npm");
+    });
+    folder.join("node_modules")
+}
+
 /// Fills `target/clients/NAME` with `install`, unless that happened with the same content of these
 /// files of `tests/clients/NAME`, which say what is installed.
 fn installed(name: &str, files: &[&str], install: impl FnOnce(&Path)) -> PathBuf {

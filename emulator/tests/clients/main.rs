@@ -6,5 +6,6 @@
 //! the scripts.
 
 mod install;
+mod node;
 mod python;
 mod sandbox;

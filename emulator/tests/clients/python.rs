@@ -6,7 +6,7 @@ use crate::sandbox::{Client, clients};
 
 fn run(script: &str) {
     let (python, folder) = (install::python("python"), clients().join("python"));
-    let client = Client::new().vault().hsm().option("--config", folder.join("emulator.toml"));
+    let client = Client::new().vault().hsm().option("--config", clients().join("emulator.toml"));
     // No bytecode beside the scripts.
     client.env("PYTHONDONTWRITEBYTECODE", "1").run(python, &[folder.join(script)]);
 }

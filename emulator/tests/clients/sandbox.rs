@@ -88,7 +88,6 @@ impl Client {
     }
 
     /// A variable that the client gets.
-    #[allow(dead_code, reason = "each client uses its part")]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
