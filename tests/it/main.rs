@@ -6,6 +6,7 @@ mod arguments;
 mod attributes;
 mod breaking;
 mod calls;
+mod clients_apache;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
