@@ -7,6 +7,7 @@ mod attributes;
 mod breaking;
 mod calls;
 mod clients_apache;
+mod clients_forking;
 mod clients_java;
 mod clients_nginx;
 mod clients_openssl;
