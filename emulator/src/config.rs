@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::fault::{DnsTrouble, Ending, Fault};
 pub use crate::refusal::DeniedBy;
@@ -80,7 +80,7 @@ pub struct ClientConfig {
 }
 
 /// How a vault decides who may do what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PermissionModel {
     /// Access policies: refusals say `ForbiddenByPolicy`.
@@ -153,7 +153,7 @@ impl Default for Config {
 }
 
 /// Named switches. Each default is documented in docs/emulator.md with its evidence.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Switches {
     /// Seconds until a vault's deletion is visible under `/deleted…`.
@@ -192,6 +192,8 @@ pub struct Switches {
     pub rsnull_margin: usize,
     /// Whether a Managed HSM's refusals of a use name an inner code, as a vault's do.
     pub hsm_inner_codes: bool,
+    /// Code of a Managed HSM's refusal of a use.
+    pub hsm_refusal_code: String,
     /// Whether refusals outside of `nbf` and `exp` name an inner code.
     pub time_inner_codes: bool,
     /// Whether a vault speaks HTTP/2 to clients that offer it.
@@ -231,6 +233,7 @@ impl Default for Switches {
             disabled_key_public_operations: false,
             rsnull_margin: 11,
             hsm_inner_codes: false,
+            hsm_refusal_code: "Forbidden".to_owned(),
             time_inner_codes: true,
             vault_http2: true,
             hsm_http2: true,

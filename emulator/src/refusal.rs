@@ -271,7 +271,7 @@ pub struct Denial {
 }
 
 /// Which mechanism denies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeniedBy {
     /// A vault's access policy.

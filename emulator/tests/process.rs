@@ -3,8 +3,10 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -233,4 +235,71 @@ fn a_killed_emulator_comes_back_with_every_acknowledged_key() {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(&kept).expect("file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Killed in the middle of writing: what was acknowledged is there, whole, whatever else was under
+/// way.
+#[test]
+fn an_emulator_killed_under_load_has_lost_nothing_it_acknowledged() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (config, kept) = (folder.path().join("emulator.toml"), folder.path().join("kept.json"));
+    std::fs::write(&config, format!("persist = '{}'\n", kept.display())).expect("config");
+    let arguments = ["--config", config.to_str().expect("path"), "--vault", "v", "--hsm", "h"];
+    let acknowledged = Mutex::new(BTreeMap::new());
+    for life in 0..4 {
+        let (mut child, ready) = run(&arguments);
+        let text = |member: &str| ready[member].as_str().expect("text");
+        let http = https(std::path::Path::new(text("ca_file")));
+        let services = ready["services"].as_array().expect("services");
+        let tokens: Vec<(String, String)> = services
+            .iter()
+            .map(|service| {
+                let url = format!("{}/{}/oauth2/v2.0/token", text("authority"), text("tenant"));
+                let form = [
+                    ("grant_type", "client_credentials"),
+                    ("client_id", text("client_id")),
+                    ("client_secret", text("client_secret")),
+                    ("scope", service["scope"].as_str().expect("scope")),
+                ];
+                let token = Answer::read(http.post(url).form(&form).send().expect("token")).ok();
+                let token = token["access_token"].as_str().expect("token").to_owned();
+                (service["url"].as_str().expect("url").to_owned(), token)
+            })
+            .collect();
+        let version = |key: &Value| {
+            let kid = key["key"]["kid"].as_str().expect("kid");
+            kid.rsplit('/').next().expect("version").to_owned()
+        };
+        for ((service, name), known) in acknowledged.lock().expect("map").iter() {
+            let (base, token): &(String, String) = &tokens[*service];
+            let url = format!("{base}/keys/{name}?api-version=7.4");
+            let key = Answer::read(http.get(url).bearer_auth(token).send().expect("send")).ok();
+            assert_eq!(&version(&key), known, "{name} in life {life}");
+        }
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (service, http, acknowledged) = (worker % 2, &http, &acknowledged);
+                let (base, token) = &tokens[service];
+                scope.spawn(move || {
+                    for at in 0.. {
+                        let name = format!("l{life}w{worker}n{at}");
+                        let url = format!("{base}/keys/{name}/create?api-version=7.4");
+                        let body = json!({"kty": "EC"});
+                        let Ok(answer) = http.post(url).bearer_auth(token).json(&body).send()
+                        else {
+                            return; // it was killed meanwhile
+                        };
+                        assert_eq!(answer.status(), 200, "{name}");
+                        let Ok(key) = answer.json::<Value>() else { return };
+                        acknowledged.lock().expect("map").insert((service, name), version(&key));
+                    }
+                });
+            }
+            // Another moment each time.
+            std::thread::sleep(Duration::from_millis(300 + 170 * life));
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+        });
+    }
+    assert!(acknowledged.lock().expect("map").len() > 20, "there was no load");
 }

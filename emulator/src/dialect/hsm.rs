@@ -24,6 +24,14 @@ impl Dialect for ManagedHsm {
         }
         let (status, code, message) = words(refusal, context);
         let message = format!("{message} (Activity ID: {})", context.request_id);
+        let of_use = matches!(
+            refusal,
+            Refusal::OperationForbidden(_)
+                | Refusal::Disabled { .. }
+                | Refusal::Expired { .. }
+                | Refusal::NotYetValid { .. }
+        );
+        let code = if of_use { context.switches.hsm_refusal_code.as_str() } else { code };
         let inner =
             inner_code(refusal, context.switches).filter(|_| context.switches.hsm_inner_codes);
         error_reply(ServiceKind::ManagedHsm, status, code, message, inner)

@@ -22,6 +22,8 @@ impl Service {
 
     pub(super) fn update_key(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: KeyUpdateParameters = body::read(&request.call.body, body::KEY_UPDATE)?;
+        let (attributes, policy) = (asked.attributes.as_ref(), asked.release_policy.as_ref());
+        self.check_version(request.api, None, attributes, policy)?;
         let now = self.clock.now();
         let tags = check_tags(asked.tags.as_ref())?;
         let updated = {

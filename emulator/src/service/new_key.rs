@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use akv_wire::{
-    Curve, KeyAttributes, KeyCreateParameters, KeyImportParameters, KeyItem, KeyType, ReleasePolicy,
+    ApiVersion, Curve, Feature, KeyAttributes, KeyCreateParameters, KeyImportParameters, KeyItem,
+    KeyType, ReleasePolicy,
 };
 
 use super::objects::{add_version, check_free, check_tags, life_of, version};
@@ -63,6 +64,8 @@ enum Recipe {
 impl Service {
     pub(super) async fn create_key(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: KeyCreateParameters = body::read(&request.call.body, body::KEY_CREATE)?;
+        let (attributes, policy) = (asked.attributes.as_ref(), asked.release_policy.as_ref());
+        self.check_version(request.api, asked.kty.as_deref(), attributes, policy)?;
         let version = self.make_key(request.name, &asked).await?;
         self.show_key(request, request.name, &version)
     }
@@ -101,6 +104,8 @@ impl Service {
 
     pub(super) fn import_key(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: KeyImportParameters = body::read(&request.call.body, body::KEY_IMPORT)?;
+        let (attributes, policy) = (asked.attributes.as_ref(), asked.release_policy.as_ref());
+        self.check_version(request.api, asked.key.kty.as_deref(), attributes, policy)?;
         let version = self.take_key(request.name, &asked)?;
         self.show_key(request, request.name, &version)
     }
@@ -164,6 +169,25 @@ impl Service {
             return Err(Refusal::Expired { noun, operation });
         }
         Ok(material.unwrap_transfer(kind, blob.ciphertext.as_bytes())?)
+    }
+
+    /// Refuses what came with a later version than the request's.
+    pub(super) fn check_version(
+        &self,
+        api: ApiVersion,
+        kty: Option<&str>,
+        attributes: Option<&KeyAttributes>,
+        release_policy: Option<&ReleasePolicy>,
+    ) -> Result<(), Refusal> {
+        let kty = kty.unwrap_or_default();
+        let secret = kty.parse().is_ok_and(KeyType::is_oct);
+        if secret && !api.has(Feature::SecretKeys) {
+            return Err(self.type_refusal(kty));
+        }
+        let exportable = attributes.is_some_and(|given| given.exportable.is_some());
+        let unknown = [("release_policy", release_policy.is_some()), ("exportable", exportable)];
+        let unknown = unknown.iter().find(|(_, given)| *given && !api.has(Feature::Release));
+        unknown.map_or(Ok(()), |(name, _)| Err(Refusal::MemberUnknown((*name).to_owned())))
     }
 
     fn type_refusal(&self, asked: &str) -> Refusal {

@@ -14,5 +14,7 @@ mod operations;
 mod permissions;
 #[path = "../support/mod.rs"]
 mod support;
+mod switches;
 mod transfer;
 mod transport;
+mod versions;
