@@ -62,6 +62,8 @@ pub struct VaultKey {
     pub id: String,
     /// What kind of key it is.
     pub kind: VaultKeyKind,
+    /// Whether it is on secp256k1 and from before 7.0: it signs by that algorithm's old name.
+    pub legacy: bool,
 }
 
 /// The kinds of key a service keeps.

@@ -44,6 +44,7 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
         version: version.to_owned(),
         id: jwk.kid.clone().unwrap_or_default(),
         kind,
+        legacy: jwk.is_legacy(),
     });
     let identity = Identity::of(&key, &tag, standing);
     let usage = Usage::of(bundle);

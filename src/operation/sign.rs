@@ -268,6 +268,7 @@ pub(super) fn for_service(
             })?;
             let algorithm = match curve {
                 Curve::P256 => SignatureAlgorithm::Es256,
+                Curve::P256K if key.legacy => SignatureAlgorithm::Ecdsa256,
                 Curve::P256K => SignatureAlgorithm::Es256k,
                 Curve::P384 => SignatureAlgorithm::Es384,
                 Curve::P521 => SignatureAlgorithm::Es512,

@@ -207,6 +207,21 @@ fn ecdsa_takes_digests_of_any_length() {
     }
 }
 
+/// A key on secp256k1 from before 7.0 signs by the algorithm's old name, and no other.
+#[test]
+fn a_key_from_before_7_0_signs() {
+    let seed = "keys = [{ name = 'old', kty = 'EC', curve = 'SECP256K1' }]";
+    let emulator = Emulator::start(seed);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    let (private, public) = session.pair("old");
+    assert_eq!(session.value(public, CKA_EC_PARAMS).expect("a curve"), P256K);
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    let signature = session.sign(&ecdsa, private, &[7; 32]).expect("a signature");
+    assert!(ecdsa_is_good(&public_key(&session, public), &[7; 32], &signature));
+    session.verify(&ecdsa, public, &[7; 32], &signature).expect("verification");
+}
+
 /// What CKM_RSA_PKCS is given is what is signed, DigestInfo or not.
 #[test]
 fn rsa_pkcs_signs_what_it_is_given_or_says_that_it_cannot() {

@@ -28,7 +28,9 @@ names! {
         /// ECDSA on P-521 with a 64-byte digest; 132 bytes.
         Es512 = "ES512",
         /// ECDSA on P-256K with a 32-byte digest; 64 bytes.
-        Es256k = "ES256K" | "ECDSA256",
+        Es256k = "ES256K",
+        /// The same, for keys that show their curve as `SECP256K1` (made before 7.0).
+        Ecdsa256 = "ECDSA256",
         /// HMAC with SHA-256 (7.6).
         Hs256 = "HS256",
         /// HMAC with SHA-384 (7.6).
@@ -123,9 +125,12 @@ impl SignatureAlgorithm {
     /// The hash the algorithm is defined with; `None` for RSNULL.
     pub const fn digest(self) -> Option<Digest> {
         match self {
-            Self::Rs256 | Self::Ps256 | Self::Es256 | Self::Es256k | Self::Hs256 => {
-                Some(Digest::Sha256)
-            }
+            Self::Rs256
+            | Self::Ps256
+            | Self::Es256
+            | Self::Es256k
+            | Self::Ecdsa256
+            | Self::Hs256 => Some(Digest::Sha256),
             Self::Rs384 | Self::Ps384 | Self::Es384 | Self::Hs384 => Some(Digest::Sha384),
             Self::Rs512 | Self::Ps512 | Self::Es512 | Self::Hs512 => Some(Digest::Sha512),
             Self::RsNull => None,
@@ -150,7 +155,7 @@ impl SignatureAlgorithm {
             Self::Es256 => Some(Curve::P256),
             Self::Es384 => Some(Curve::P384),
             Self::Es512 => Some(Curve::P521),
-            Self::Es256k => Some(Curve::P256K),
+            Self::Es256k | Self::Ecdsa256 => Some(Curve::P256K),
             _ => None,
         }
     }
@@ -218,7 +223,6 @@ mod tests {
         for alg in EncryptionAlgorithm::ALL {
             assert_eq!(alg.as_str().parse(), Ok(*alg));
         }
-        assert_eq!("ECDSA256".parse(), Ok(SignatureAlgorithm::Es256k));
         let unknown = "ES257".parse::<SignatureAlgorithm>().expect_err("unknown");
         assert_eq!(unknown.to_string(), "unknown signature algorithm 'ES257'");
     }

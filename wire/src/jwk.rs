@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::base64url::Base64Url;
 use crate::names::names;
 
+/// secp256k1 as versions before 7.0 called it.
+pub const LEGACY_CURVE: &str = "SECP256K1";
+
 names! {
     /// `kty`. A Managed HSM turns every kind into its `-HSM` form.
     KeyType, "key type" {
@@ -148,6 +151,12 @@ impl JsonWebKey {
     /// `crv`, when it is one this contract knows.
     pub fn curve(&self) -> Option<Curve> {
         self.crv.as_deref()?.parse().ok()
+    }
+
+    /// Whether it is a key on secp256k1 from before 7.0: it shows the curve as `SECP256K1`, and
+    /// signs with [`SignatureAlgorithm::Ecdsa256`](crate::SignatureAlgorithm) only.
+    pub fn is_legacy(&self) -> bool {
+        self.crv.as_deref() == Some(LEGACY_CURVE)
     }
 
     /// The RSA modulus without leading zero bytes.

@@ -34,7 +34,7 @@ pub use certificate::{
     X509Properties,
 };
 pub use error::{ErrorBody, ErrorDetail, InnerError};
-pub use jwk::{Curve, JsonWebKey, KeyType, fixed_width, without_leading_zeros};
+pub use jwk::{Curve, JsonWebKey, KeyType, LEGACY_CURVE, fixed_width, without_leading_zeros};
 pub use key::{
     DeletedKeyBundle, DeletedKeyItem, KeyAttestation, KeyAttributes, KeyBundle,
     KeyCreateParameters, KeyImportParameters, KeyItem, KeyReleaseParameters, KeyReleaseResult,

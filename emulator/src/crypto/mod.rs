@@ -11,7 +11,9 @@ mod stored;
 mod transfer;
 pub mod x509;
 
-use akv_wire::{Curve, Digest, EncryptionAlgorithm, JsonWebKey, KeyType, SignatureAlgorithm};
+use akv_wire::{
+    Curve, Digest, EncryptionAlgorithm, JsonWebKey, KeyType, LEGACY_CURVE, SignatureAlgorithm,
+};
 use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -119,6 +121,14 @@ impl Material {
     /// Makes a secret key of `bits`.
     pub fn generate_oct(bits: u32) -> Result<Self, ErrorStack> {
         Ok(Self::Oct(Zeroizing::new(random(bits as usize / 8)?)))
+    }
+
+    /// The same key, its curve shown by the name that 7.0 replaced.
+    pub fn with_legacy_curve(mut self) -> Self {
+        if let Self::Ec { public, .. } = &mut self {
+            public.crv = Some(LEGACY_CURVE.to_owned());
+        }
+        self
     }
 
     /// Reads the private members of a JSON web key.

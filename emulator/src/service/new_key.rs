@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use akv_wire::{
     ApiVersion, Curve, Feature, KeyAttributes, KeyCreateParameters, KeyImportParameters, KeyItem,
-    KeyType, ReleasePolicy,
+    KeyType, LEGACY_CURVE, ReleasePolicy,
 };
 
 use super::objects::{add_version, check_free, check_tags, life_of, version};
@@ -82,6 +82,8 @@ impl Service {
             .ok()
             .and_then(|kty| self.dialect.created_type(kty, &self.switches))
             .ok_or_else(|| self.type_refusal(asked_type))?;
+        // A vault has keys from before 7.0; a Managed HSM came later.
+        let legacy = self.kind == ServiceKind::Vault && asked.crv.as_deref() == Some(LEGACY_CURVE);
         let recipe = recipe(kty, asked)?;
         let draft = self.draft(
             kty,
@@ -99,6 +101,7 @@ impl Service {
         })
         .await
         .map_err(|error| Refusal::Internal(format!("key generation: {error}")))??;
+        let material = if legacy { material.with_legacy_curve() } else { material };
         self.add_key(name, draft, material)
     }
 

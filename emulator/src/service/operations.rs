@@ -2,7 +2,8 @@
 
 use akv_wire::{
     Base64Url, Curve, EncryptionAlgorithm, Feature, KeyOperationParameters, KeyOperationResult,
-    KeyVerifyParameters, KeyVerifyResult, RandomBytes, SignatureAlgorithm, SymmetricMode,
+    KeyVerifyParameters, KeyVerifyResult, LEGACY_CURVE, RandomBytes, SignatureAlgorithm,
+    SymmetricMode,
 };
 use serde::Deserialize;
 
@@ -13,17 +14,13 @@ use crate::crypto::{self, CipherInput, Fault};
 use crate::refusal::{Noun, Refusal};
 use crate::state::KeyVersion;
 
-/// secp256k1 as versions before 7.0 called it, and the signature algorithm that went with it.
-const LEGACY_CURVE: &str = "SECP256K1";
-const LEGACY_ALGORITHM: &str = "ECDSA256";
-
 impl Service {
     pub(super) fn sign(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let asked: KeyOperationParameters =
             required(&request.call.body, body::KEY_SIGN, &["alg", "value"])?;
         let (kid, key) = self.usable(request, "sign")?;
         let alg = self.signature_algorithm(&asked.alg, request)?;
-        self.check_legacy(&kid, &key, &asked.alg)?;
+        self.check_legacy(&kid, &key, alg)?;
         self.check_hmac("value", alg, asked.value.as_bytes())?;
         self.check_rsnull("value", alg, &key, asked.value.as_bytes())?;
         let value = key
@@ -43,7 +40,7 @@ impl Service {
             required(&request.call.body, body::KEY_VERIFY, &["alg", "digest", "value"])?;
         let (kid, key) = self.usable(request, "verify")?;
         let alg = self.signature_algorithm(&asked.alg, request)?;
-        self.check_legacy(&kid, &key, &asked.alg)?;
+        self.check_legacy(&kid, &key, alg)?;
         self.check_hmac("digest", alg, asked.digest.as_bytes())?;
         self.check_rsnull("digest", alg, &key, asked.digest.as_bytes())?;
         let value = key
@@ -213,19 +210,22 @@ impl Service {
         Ok(())
     }
 
-    /// A vault's keys from before 7.0 show secp256k1 by its old name, and take the old algorithm.
-    fn check_legacy(&self, kid: &str, key: &KeyVersion, alg: &str) -> Result<(), Refusal> {
-        let curve = key.material.public().crv;
-        let mismatch = |curve: &str, of| {
-            let (kid, curve, alg) = (kid.to_owned(), curve.to_owned(), alg.to_owned());
-            Err(Refusal::CurveMismatch { kid, curve, alg, of })
+    /// Keys from before 7.0 show secp256k1 by its old name, and take the old algorithm only.
+    fn check_legacy(
+        &self,
+        kid: &str,
+        key: &KeyVersion,
+        alg: SignatureAlgorithm,
+    ) -> Result<(), Refusal> {
+        let public = key.material.public();
+        let of = match (public.is_legacy(), alg) {
+            (true, SignatureAlgorithm::Es256k) => Curve::P256K.as_str(),
+            (false, SignatureAlgorithm::Ecdsa256) => LEGACY_CURVE,
+            _ => return Ok(()),
         };
-        match (curve.as_deref(), alg) {
-            (Some(LEGACY_CURVE), LEGACY_ALGORITHM) => Ok(()),
-            (Some(LEGACY_CURVE), "ES256K") => mismatch(LEGACY_CURVE, Curve::P256K.as_str()),
-            (Some(curve), LEGACY_ALGORITHM) => mismatch(curve, LEGACY_CURVE),
-            _ => Ok(()),
-        }
+        let Some(curve) = public.crv else { return Ok(()) };
+        let (kid, alg) = (kid.to_owned(), alg.to_string());
+        Err(Refusal::CurveMismatch { kid, curve, alg, of })
     }
 
     /// PKCS#1 leaves no room for more; the service may leave less.

@@ -272,7 +272,10 @@ impl Material {
     /// New material of the same kind and size.
     fn another(&self) -> Result<Self, openssl::error::ErrorStack> {
         match (self, self.bits()) {
-            (Self::Ec { curve, .. }, _) => Self::generate_ec(*curve),
+            (Self::Ec { curve, public, .. }, _) => {
+                let another = Self::generate_ec(*curve)?;
+                Ok(if public.is_legacy() { another.with_legacy_curve() } else { another })
+            }
             (Self::Oct(_), Some(bits)) => Self::generate_oct(bits),
             (_, bits) => {
                 debug_assert_eq!(self.key_type(false), KeyType::Rsa);

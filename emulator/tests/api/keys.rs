@@ -54,6 +54,30 @@ fn every_kind_is_made_as_the_dialect_says() {
 }
 
 #[test]
+fn keys_from_before_7_0_keep_their_curves_name_and_algorithm() {
+    use crate::support::operation;
+    let world = world();
+    let (vault, hsm) = (world.vault(), world.hsm());
+    let body = json!({"kty": "EC", "crv": "SECP256K1"});
+    assert_eq!(vault.create("old", body.clone())["crv"], "SECP256K1");
+    assert_eq!(vault.post("/keys/old/rotate", json!({})).ok()["key"]["crv"], "SECP256K1");
+    assert_eq!(hsm.create("new", body)["crv"], "P-256K", "it came later");
+    vault.create("new", json!({"kty": "EC", "crv": "P-256K"}));
+    for (session, name, good, bad) in [
+        (&vault, "old", "ECDSA256", "ES256K"),
+        (&vault, "new", "ES256K", "ECDSA256"),
+        (&hsm, "new", "ES256K", "ECDSA256"),
+    ] {
+        let path = format!("/keys/{name}/sign");
+        let signature = session.post(&path, operation(good, &[1; 32])).bytes("value");
+        session.post(&path, operation(bad, &[1; 32])).refused(400, "BadParameter");
+        let verify = json!({"alg": good, "digest": encode(&[1; 32]), "value": encode(&signature)});
+        let verified = session.post(&format!("/keys/{name}/verify"), verify).ok();
+        assert_eq!(verified["value"], true);
+    }
+}
+
+#[test]
 fn what_a_key_cannot_be_is_refused() {
     each(|session| {
         for body in [
