@@ -15,6 +15,7 @@ pub mod digest_info;
 mod ec_private;
 mod ec_public;
 pub mod hash;
+mod implicit;
 pub mod private;
 pub mod public;
 mod rsa_private;
@@ -26,6 +27,7 @@ mod tests;
 pub use curve::{Curve, ecdsa_input};
 pub use digest_info::DigestInfo;
 pub use hash::{Hash, Hasher};
+pub use implicit::Rejection;
 pub use private::{PrivateKey, RsaComponents, RsaInput};
 pub use public::PublicKey;
 

@@ -187,15 +187,15 @@ impl PrivateKey {
         self.as_rsa()?.decrypt_pkcs1(ciphertext)
     }
 
-    /// RSAES-PKCS1-v1_5 decryption of a key of `len` bytes with implicit rejection: a ciphertext
-    /// with bad padding or another length gives `len` bytes that look random and are the same
-    /// each time.
+    /// RSAES-PKCS1-v1_5 decryption of a key of one of `lengths` bytes with implicit rejection: a
+    /// ciphertext with bad padding or another length gives bytes of one of those lengths that look
+    /// random and are the same each time.
     pub fn decrypt_pkcs1_implicit(
         &self,
         ciphertext: &[u8],
-        len: usize,
+        lengths: &[usize],
     ) -> Result<Zeroizing<Vec<u8>>> {
-        self.as_rsa()?.decrypt_pkcs1_implicit(ciphertext, len)
+        self.as_rsa()?.decrypt_pkcs1_implicit(ciphertext, lengths)
     }
 
     /// RSAES-OAEP decryption.

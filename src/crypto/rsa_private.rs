@@ -8,7 +8,6 @@
 use aws_lc_rs::{
     digest,
     encoding::AsDer,
-    hmac,
     rsa::{
         KeyPair, KeySize, OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey, PrivateDecryptingKey,
     },
@@ -24,12 +23,12 @@ use rsa::{
     rand_core::OsRng,
     traits::{PrivateKeyParts, PublicKeyParts},
 };
-use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::{
     digest_info,
     hash::{Hash, with_digest},
+    implicit::Rejection,
     private::{RsaComponents, RsaInput},
     public::PublicKey,
     rsa_public::{
@@ -203,20 +202,15 @@ impl RsaPrivate {
     pub(super) fn decrypt_pkcs1_implicit(
         &self,
         ciphertext: &[u8],
-        len: usize,
+        lengths: &[usize],
     ) -> Result<Zeroizing<Vec<u8>>> {
-        check_content(self.bits(), self.k(), &vec![0; len.min(self.k())])?;
+        let longest = lengths.iter().copied().max().unwrap_or_default();
+        check_content(self.bits(), self.k(), &vec![0; longest.min(self.k())])?;
         check_ciphertext(self.bits(), self.k(), ciphertext)?;
-        let rejected = self.rejection_secret(ciphertext, len)?;
-        let plaintext = self.decrypt_pkcs1(ciphertext).unwrap_or_default();
+        let d = Zeroizing::new(self.key.d().to_bytes_be());
         // aws-lc tells good from bad padding by its return value; from here on nothing branches.
-        let good = (plaintext.len() as u64).ct_eq(&(len as u64));
-        let mut key = Zeroizing::new(vec![0; len]);
-        for (index, byte) in key.iter_mut().enumerate() {
-            let decrypted = plaintext.get(index).copied().unwrap_or(0);
-            *byte = u8::conditional_select(&rejected[index], &decrypted, good);
-        }
-        Ok(key)
+        let plaintext = self.decrypt_pkcs1(ciphertext).unwrap_or_default();
+        Ok(Rejection::new(&d).choose(ciphertext, &plaintext, lengths))
     }
 
     pub(super) fn decrypt_oaep(
@@ -277,25 +271,6 @@ impl RsaPrivate {
         let mut signature = vec![0; self.k()];
         self.signing.sign_digest(encoding, &digest, &mut signature).map_err(failed)?;
         Ok(signature)
-    }
-
-    /// `len` bytes that depend on the key and the ciphertext only: fresh ones each time would
-    /// show, by changing, that the padding was bad (draft-irtf-cfrg-rsa-guidance, 7).
-    fn rejection_secret(&self, ciphertext: &[u8], len: usize) -> Result<Zeroizing<Vec<u8>>> {
-        let d = Zeroizing::new(self.key.d().to_bytes_be());
-        let root = hmac::Key::new(hmac::HMAC_SHA256, &d);
-        let root = hmac::sign(&root, b"akv-pkcs11 implicit rejection");
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, root.as_ref()), ciphertext);
-        let derived = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
-        let mut secret = Zeroizing::new(Vec::with_capacity(len + 32));
-        for counter in 0u32.. {
-            if secret.len() >= len {
-                break;
-            }
-            secret.extend_from_slice(hmac::sign(&derived, &counter.to_be_bytes()).as_ref());
-        }
-        secret.truncate(len);
-        Ok(secret)
     }
 
     fn bits(&self) -> usize {

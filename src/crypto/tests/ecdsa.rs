@@ -187,7 +187,7 @@ fn rsa_is_another_key_type() {
         ("sign", rv(key.sign_pkcs1(&digest))),
         ("sign PSS", rv(key.sign_pss(hash, hash, 32, &digest))),
         ("decrypt", rv(key.decrypt_pkcs1(&digest))),
-        ("decrypt implicitly", rv(key.decrypt_pkcs1_implicit(&digest, 16))),
+        ("decrypt implicitly", rv(key.decrypt_pkcs1_implicit(&digest, &[16]))),
         ("decrypt OAEP", rv(key.decrypt_oaep(hash, hash, b"", &digest))),
         ("raw private", rv(key.raw(&digest))),
         ("components", rv(key.rsa_components())),

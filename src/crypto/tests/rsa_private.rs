@@ -220,7 +220,7 @@ fn pkcs1_decryption() {
     assert_eq!(refusals.len(), 1, "one sentence for every failure");
     for len in [0, 255, 257] {
         assert_eq!(rv(KEY.decrypt_pkcs1(&vec![1; len])), CKR_ENCRYPTED_DATA_LEN_RANGE);
-        let implicit = KEY.decrypt_pkcs1_implicit(&vec![1; len], 16);
+        let implicit = KEY.decrypt_pkcs1_implicit(&vec![1; len], &[16]);
         assert_eq!(rv(implicit), CKR_ENCRYPTED_DATA_LEN_RANGE);
     }
 }
@@ -229,15 +229,15 @@ fn pkcs1_decryption() {
 fn implicit_rejection() {
     let data = bytes(48);
     let good = encrypt(&data, Padding::PKCS1);
-    assert_eq!(*KEY.decrypt_pkcs1_implicit(&good, 48).unwrap(), data);
+    assert_eq!(*KEY.decrypt_pkcs1_implicit(&good, &[48]).unwrap(), data);
     let mut cases = unpadded();
     cases.push(("good, of another length", good.clone()));
     let mut seen = Vec::new();
     for (what, ciphertext) in cases {
         for len in [16, 32, 47, 100] {
-            let first = KEY.decrypt_pkcs1_implicit(&ciphertext, len).unwrap();
+            let first = KEY.decrypt_pkcs1_implicit(&ciphertext, &[len]).unwrap();
             assert_eq!(first.len(), len, "{what}");
-            let again = KEY.decrypt_pkcs1_implicit(&ciphertext, len).unwrap();
+            let again = KEY.decrypt_pkcs1_implicit(&ciphertext, &[len]).unwrap();
             assert_eq!(first, again, "{what}: a change would tell that it was rejected");
             assert_ne!(first[..16], data[..16], "{what}");
             if len == 16 {
@@ -249,9 +249,9 @@ fn implicit_rejection() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), count, "another ciphertext, another key");
-    assert_eq!(KEY.decrypt_pkcs1_implicit(&good, 0).unwrap().len(), 0);
-    assert_eq!(rv(KEY.decrypt_pkcs1_implicit(&good, 246)), CKR_DATA_LEN_RANGE);
-    assert_eq!(rv(KEY.decrypt_pkcs1_implicit(&good, usize::MAX)), CKR_DATA_LEN_RANGE);
+    assert_eq!(KEY.decrypt_pkcs1_implicit(&good, &[0]).unwrap().len(), 0);
+    assert_eq!(rv(KEY.decrypt_pkcs1_implicit(&good, &[246])), CKR_DATA_LEN_RANGE);
+    assert_eq!(rv(KEY.decrypt_pkcs1_implicit(&good, &[usize::MAX])), CKR_DATA_LEN_RANGE);
 }
 
 #[test]
