@@ -9,9 +9,11 @@ use std::{
 };
 
 use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
 use crate::{
     config::{Login, TokenConfig, verify_pin},
+    crypto::{self, Rejection},
     error::{Error, Result},
     mechanism::{MECHANISMS, Mechanism},
     object::{Object, certificate::Certificate, store::Store},
@@ -31,6 +33,8 @@ pub struct Slot {
     pub store: Store,
     /// Searches under way.
     pub flights: Flights,
+    /// What keys with bad padding become that the service unwraps.
+    pub rejection: Rejection,
     logged_in: AtomicBool,
     device_error: AtomicU16,
 }
@@ -39,7 +43,8 @@ impl Slot {
     /// A slot nobody has logged in to. Makes no request.
     ///
     /// # Errors
-    /// CKR_GENERAL_ERROR or CKR_FUNCTION_FAILED for certificates and CA files that cannot be read.
+    /// CKR_GENERAL_ERROR or CKR_FUNCTION_FAILED for certificates and CA files that cannot be read,
+    /// CKR_RANDOM_NO_RNG.
     pub fn new(
         token: Arc<TokenConfig>,
         carried: Carried,
@@ -54,11 +59,14 @@ impl Slot {
                 )
             })?);
         }
+        let mut secret = Zeroizing::new([0; 32]);
+        crypto::random(secret.as_mut_slice())?;
         Ok(Slot {
             id: token.slot as CK_SLOT_ID,
             vault: Vault::new(&token, carried)?,
             store: Store::new(certificates, first_handle),
             flights: Flights::default(),
+            rejection: Rejection::new(secret.as_slice()),
             logged_in: AtomicBool::new(false),
             device_error: AtomicU16::new(0),
             token,
@@ -73,6 +81,7 @@ impl Slot {
     /// As [`Slot::new`].
     pub fn adopted(parents: &Slot) -> Result<Slot> {
         let slot = Slot::new(Arc::clone(&parents.token), parents.vault.carried(), 1)?;
+        let slot = Slot { rejection: parents.rejection.clone(), ..slot };
         let logged_in = parents.logged_in.load(Ordering::Relaxed);
         slot.logged_in.store(logged_in, Ordering::Relaxed);
         Ok(match parents.store.carried_over() {

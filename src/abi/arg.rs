@@ -14,7 +14,10 @@ use cryptoki_sys::{
     CK_OBJECT_HANDLE, CK_ULONG, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL,
 };
 
-pub use parameter::{GcmMessageParameter, GcmParameter, OaepParameter, Parameter, PssParameter};
+pub use parameter::{
+    GcmIv, GcmMessageParameter, GcmParameter, GcmWrapParameter, OaepParameter, Parameter,
+    PssParameter,
+};
 
 use crate::{
     error::{Error, Result},

@@ -379,9 +379,10 @@ cryptoki! {
             (data, data_len): In);
         C_WrapKeyAuthenticated(session: Session, mechanism: Mechanism,
             wrapping: CK_OBJECT_HANDLE, key: CK_OBJECT_HANDLE, (aad, aad_len): In,
-            (wrapped, wrapped_len): Out);
+            (wrapped, wrapped_len): Out) => key::wrap_authenticated;
         C_UnwrapKeyAuthenticated(session: Session, mechanism: Mechanism,
             unwrapping: CK_OBJECT_HANDLE, (wrapped, wrapped_len): In,
-            (template, count): Template, (aad, aad_len): In, key: Place<CK_OBJECT_HANDLE>);
+            (template, count): Template, (aad, aad_len): In, key: Place<CK_OBJECT_HANDLE>)
+            => key::unwrap_authenticated;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use akv_wire::{ApiVersion, Feature};
 use zeroize::Zeroizing;
 
 use crate::mechanism::choice::Choice;
@@ -117,6 +118,13 @@ pub struct TokenConfig {
     pub cache_ttl: Duration,
     /// Most lanes (connections) of this token. Default 128.
     pub max_connections: usize,
+}
+
+impl TokenConfig {
+    /// Whether the service has a feature with the `api_version` it is asked with.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.api_version.parse::<ApiVersion>().is_ok_and(|version| version.has(feature))
+    }
 }
 
 /// Where a token's service is.

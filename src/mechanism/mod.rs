@@ -4,7 +4,7 @@
 pub mod choice;
 pub mod parameter;
 
-use akv_wire::{ApiVersion, Feature};
+use akv_wire::Feature;
 use cryptoki_sys::*;
 
 use crate::{
@@ -92,6 +92,7 @@ const SIGNING: CK_FLAGS = CKF_SIGN | CKF_MESSAGE_SIGN;
 const VERIFYING: CK_FLAGS = CKF_VERIFY | CKF_MESSAGE_VERIFY | CKF_MULTI_MESSAGE;
 const SIGN: CK_FLAGS = SIGNING | VERIFYING;
 const WRAP: CK_FLAGS = CKF_WRAP | CKF_UNWRAP;
+const DECIPHER: CK_FLAGS = CKF_DECRYPT | CKF_UNWRAP;
 const CRYPT: CK_FLAGS = CKF_ENCRYPT | CKF_DECRYPT;
 const RECOVER: CK_FLAGS = CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER;
 const MESSAGES: CK_FLAGS = CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT | CKF_MULTI_MESSAGE;
@@ -137,10 +138,10 @@ use Scheme::{
 #[rustfmt::skip]
 pub static MECHANISMS: &[Mechanism] = &[
     mechanism!(CKM_RSA_PKCS_KEY_PAIR_GEN, GenerateRsa, PAIR, PAIR, RSA),
-    mechanism!(CKM_RSA_PKCS, Pkcs1(None), SIGN | CRYPT | RECOVER, SIGN | CRYPT | RECOVER, RSA),
+    mechanism!(CKM_RSA_PKCS, Pkcs1(None), SIGN | CRYPT | RECOVER | WRAP, SIGN | CRYPT | RECOVER | WRAP, RSA),
     mechanism!(CKM_RSA_X_509, RawRsa, PUBLIC, SIGN | CRYPT | RECOVER, RSA),
     mechanism!(CKM_SHA1_RSA_PKCS, Pkcs1(Some(Sha1)), SIGN, SIGN, RSA),
-    mechanism!(CKM_RSA_PKCS_OAEP, Oaep, CRYPT, CRYPT, RSA),
+    mechanism!(CKM_RSA_PKCS_OAEP, Oaep, CRYPT | WRAP, CRYPT | WRAP, RSA),
     mechanism!(CKM_RSA_PKCS_PSS, Pss(None), SIGN, SIGN, RSA),
     mechanism!(CKM_SHA1_RSA_PKCS_PSS, Pss(Some(Sha1)), VERIFYING, SIGN, RSA),
     mechanism!(CKM_SHA256_RSA_PKCS, Pkcs1(Some(Sha256)), SIGN, SIGN, RSA),
@@ -193,13 +194,13 @@ pub static MECHANISMS: &[Mechanism] = &[
     mechanism!(CKM_RSA_AES_KEY_WRAP, RsaAesWrap, WRAP, WRAP, RSA),
     mechanism!(CKM_AES_KEY_GEN, GenerateAes, CKF_GENERATE, CKF_GENERATE, AES),
     mechanism!(CKM_AES_ECB, Aes(Ecb), NONE, CRYPT, AES),
-    mechanism!(CKM_AES_CBC, Aes(Cbc), CRYPT, CRYPT, AES),
-    mechanism!(CKM_AES_CBC_PAD, Aes(CbcPad), CRYPT, CRYPT, AES),
+    mechanism!(CKM_AES_CBC, Aes(Cbc), CRYPT, CRYPT | WRAP, AES),
+    mechanism!(CKM_AES_CBC_PAD, Aes(CbcPad), CRYPT, CRYPT | WRAP, AES),
     mechanism!(CKM_AES_CTR, Aes(Ctr), NONE, CRYPT, AES),
-    mechanism!(CKM_AES_GCM, Aes(Gcm), CKF_DECRYPT | MESSAGES, CRYPT | MESSAGES, AES),
-    mechanism!(CKM_AES_KEY_WRAP, AesWrap(Rfc3394), NONE, CRYPT, AES),
-    mechanism!(CKM_AES_KEY_WRAP_PAD, AesWrap(Rfc5649), NONE, CRYPT, AES),
-    mechanism!(CKM_AES_KEY_WRAP_KWP, AesWrap(Rfc5649), NONE, CRYPT, AES),
+    mechanism!(CKM_AES_GCM, Aes(Gcm), CKF_DECRYPT | MESSAGES | WRAP, CRYPT | MESSAGES | WRAP, AES),
+    mechanism!(CKM_AES_KEY_WRAP, AesWrap(Rfc3394), WRAP, CRYPT | WRAP, AES),
+    mechanism!(CKM_AES_KEY_WRAP_PAD, AesWrap(Rfc5649), WRAP, CRYPT | WRAP, AES),
+    mechanism!(CKM_AES_KEY_WRAP_KWP, AesWrap(Rfc5649), WRAP, CRYPT | WRAP, AES),
 ];
 
 /// Rows are looked up by binary search, and one with a use has sizes that make sense.
@@ -236,7 +237,7 @@ impl Mechanism {
             _ if !self.is_allowed(token) => 0,
             Home::Service => self.at_service(token),
             Home::Session => match self.scheme {
-                Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.session & !CKF_DECRYPT,
+                Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.session & !DECIPHER,
                 _ => self.session,
             },
         }
@@ -264,15 +265,13 @@ impl Mechanism {
 
     fn at_service(&self, token: &TokenConfig) -> CK_FLAGS {
         let has_secret_keys = token.endpoint.service == Service::ManagedHsm;
-        let has_hmac = || {
-            let api = token.api_version.parse::<ApiVersion>();
-            token.hmac && api.is_ok_and(|api| api.has(Feature::Hmac))
-        };
+        let has_hmac = || token.hmac && token.has(Feature::Hmac);
         match self.scheme {
             // Only RSNULL signs a DigestInfo other than those of SHA-256, SHA-384 and SHA-512.
             Pkcs1(Some(hash)) if !is_of_service(hash) && !token.rsnull => self.service & !SIGNING,
-            Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.service & !CKF_DECRYPT,
+            Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.service & !DECIPHER,
             Hmac(..) | GenerateGeneric if !has_hmac() => 0,
+            AesWrap(Rfc5649) if !token.has(Feature::CkmKeyWrap) => 0,
             _ if self.is_of_secret_keys() && !has_secret_keys => 0,
             _ => self.service,
         }

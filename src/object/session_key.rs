@@ -26,6 +26,22 @@ pub(super) enum Source {
     Generated(CK_MECHANISM_TYPE),
     /// Brought by the client.
     Brought,
+    /// Unwrapped.
+    Unwrapped,
+}
+
+impl Source {
+    /// CKA_EXTRACTABLE of a key whose template does not say. Unwrapped: true by the standard
+    /// (PKCS#11 3.2, clause 5.18.4). Brought: whoever did has the key in clear, and SunPKCS11
+    /// brings keys without a word before it wraps them.
+    pub fn default_extractable(self) -> bool {
+        !matches!(self, Source::Generated(_))
+    }
+
+    /// Whether the key was never anywhere else.
+    pub fn is_generated(self) -> bool {
+        matches!(self, Source::Generated(_))
+    }
 }
 
 /// The two objects of a pair generated here: public, private.
@@ -115,7 +131,7 @@ pub fn unwrapped(
 ) -> Result<Object> {
     let key_type = if key.public().is_rsa() { CKK_RSA } else { CKK_EC };
     template.fixed_ulong(CKA_KEY_TYPE, key_type)?;
-    private_object(key, template, Source::Brought, session, slot)
+    private_object(key, template, Source::Unwrapped, session, slot)
 }
 
 /// The private key whose material is in a template.
@@ -142,7 +158,11 @@ pub fn private_of(template: &Template) -> Result<PrivateKey> {
     }
 }
 
-pub(super) fn key_type(template: &Template) -> Result<CK_KEY_TYPE> {
+/// CKA_KEY_TYPE of a template.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE.
+pub fn key_type(template: &Template) -> Result<CK_KEY_TYPE> {
     template.required(CKA_KEY_TYPE)?;
     Ok(template.ulong(CKA_KEY_TYPE).unwrap_or(CK_ULONG::MAX))
 }
@@ -187,11 +207,10 @@ fn private_object(
         false,
         "no key asks for a login before each use",
     )?;
-    template.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
     let public = key.public();
     let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(true);
-    let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(false);
-    let generated = source != Source::Brought;
+    let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(source.default_extractable());
+    let generated = source.is_generated();
     let mut attributes = common(CKO_PRIVATE_KEY, &public, template, source, slot);
     attributes
         .set_ulong(CKA_CLASS, CKO_PRIVATE_KEY)
@@ -201,7 +220,7 @@ fn private_object(
         .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)
         .set_bool(CKA_NEVER_EXTRACTABLE, generated && !extractable)
         .set_bool(CKA_ALWAYS_AUTHENTICATE, false)
-        .set_bool(CKA_WRAP_WITH_TRUSTED, false);
+        .set_bool(CKA_WRAP_WITH_TRUSTED, template.flag(CKA_WRAP_WITH_TRUSTED).unwrap_or(false));
     let able: &[_] = if public.is_rsa() { PRIVATE_USAGES } else { &[CKA_SIGN] };
     allow(&mut attributes, template, PRIVATE_USAGES, able);
     if extractable && !sensitive {
@@ -237,12 +256,12 @@ pub(super) fn any_class(template: &Template, source: Source) -> Attributes {
         .set_bool(CKA_COPYABLE, template.flag(CKA_COPYABLE).unwrap_or(true))
         .set_bool(CKA_DESTROYABLE, template.flag(CKA_DESTROYABLE).unwrap_or(true))
         .set_bool(CKA_DERIVE, false)
-        .set_bool(CKA_LOCAL, source != Source::Brought)
+        .set_bool(CKA_LOCAL, source.is_generated())
         .set_ulong(
             CKA_KEY_GEN_MECHANISM,
             match source {
                 Source::Generated(mechanism) => mechanism,
-                Source::Brought => CK_ULONG::MAX,
+                Source::Brought | Source::Unwrapped => CK_ULONG::MAX,
             },
         )
         .set(CKA_LABEL, given(CKA_LABEL))

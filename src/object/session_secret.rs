@@ -52,28 +52,82 @@ pub fn generated(
 /// # Errors
 /// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_TEMPLATE_INCONSISTENT.
 pub fn brought(template: &Template, session: CK_SESSION_HANDLE, slot: &Slot) -> Result<Object> {
-    let bytes = Zeroizing::new(template.required(CKA_VALUE)?.to_vec());
-    with_value(bytes, template, session, slot)
+    let bytes = value_of(template)?;
+    object(key_type(template)?, bytes, template, Source::Brought, session, slot)
 }
 
-/// A key whose bytes came from outside: brought by the client, or unwrapped.
+/// The key bytes in a template.
 ///
 /// # Errors
 /// As [`brought`].
-pub fn with_value(
+pub fn value_of(template: &Template) -> Result<Zeroizing<Vec<u8>>> {
+    check_type(template)?;
+    let bytes = Zeroizing::new(template.required(CKA_VALUE)?.to_vec());
+    template.fixed_ulong(CKA_VALUE_LEN, bytes.len() as CK_ULONG)?;
+    check_length(key_type(template)?, bytes.len() as CK_ULONG)
+        .map_err(|error| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, error.sentence().to_owned()))?;
+    Ok(bytes)
+}
+
+/// A key that was unwrapped, of a length that [`check_unwrapped`] let through.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT.
+pub fn unwrapped(
     bytes: Zeroizing<Vec<u8>>,
     template: &Template,
     session: CK_SESSION_HANDLE,
     slot: &Slot,
 ) -> Result<Object> {
-    let key_type = key_type(template)?;
-    if !matches!(key_type, CKK_AES | CKK_GENERIC_SECRET) {
-        return Err(unsupported(key_type));
+    object(key_type(template)?, bytes, template, Source::Unwrapped, session, slot)
+}
+
+/// Refuses a template of a key type that no secret key here has.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID.
+pub fn check_type(template: &Template) -> Result<()> {
+    match key_type(template)? {
+        CKK_AES | CKK_GENERIC_SECRET => Ok(()),
+        other => Err(unsupported(other)),
     }
-    template.fixed_ulong(CKA_VALUE_LEN, bytes.len() as CK_ULONG)?;
-    check_length(key_type, bytes.len() as CK_ULONG)
-        .map_err(|error| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, error.sentence().to_owned()))?;
-    object(key_type, bytes, template, Source::Brought, session, slot)
+}
+
+/// The lengths, at most `most`, that an unwrapped key can have by its template.
+///
+/// # Errors
+/// CKR_WRAPPED_KEY_LEN_RANGE where there is none.
+pub fn possible_lengths(template: &Template, most: usize) -> Result<Vec<usize>> {
+    let of_type: Vec<usize> = match key_type(template)? {
+        CKK_AES => vec![16, 24, 32],
+        _ => (1..=MAX_SECRET).collect(),
+    };
+    let wanted = template.ulong(CKA_VALUE_LEN);
+    let possible: Vec<usize> = of_type
+        .into_iter()
+        .filter(|length| *length <= most && wanted.is_none_or(|w| w == *length as CK_ULONG))
+        .collect();
+    match possible.is_empty() {
+        false => Ok(possible),
+        true => Err(Error::new(
+            CKR_WRAPPED_KEY_LEN_RANGE,
+            format!("CKA_VALUE_LEN {wanted:?} with this key type and mechanism"),
+        )),
+    }
+}
+
+/// Refuses an unwrapped key whose length is not its template's.
+///
+/// # Errors
+/// CKR_WRAPPED_KEY_LEN_RANGE.
+pub fn check_unwrapped(template: &Template, length: usize) -> Result<()> {
+    match possible_lengths(template, MAX_SECRET)?.contains(&length) {
+        true => Ok(()),
+        false => Err(Error::new(
+            CKR_WRAPPED_KEY_LEN_RANGE,
+            format!("{length} bytes were wrapped, which is not the template's kind of key"),
+        )),
+    }
 }
 
 /// CKA_VALUE_LEN of a template that makes a key.
@@ -107,22 +161,13 @@ fn object(
     session: CK_SESSION_HANDLE,
     slot: &Slot,
 ) -> Result<Object> {
-    template.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
     template.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
     process::leave_out_of_core_dumps(&bytes);
     let key = SecretKey::new(bytes);
-    let check_value = match key_type {
-        CKK_AES => key.aes_check_value()?,
-        _ => key.generic_check_value(),
-    };
-    // An empty one asks for none (clause 4.10.2).
-    let given = template.bytes(CKA_CHECK_VALUE);
-    if given.is_some_and(|given| !given.is_empty() && given != check_value) {
-        return Err(inconsistent("CKA_CHECK_VALUE is not that of the key"));
-    }
-    let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(true);
-    let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(false);
-    let generated = source != Source::Brought;
+    let check_value = check_value(key_type, &key, template)?;
+    let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(false);
+    let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(source.default_extractable());
+    let generated = source.is_generated();
     let private = template.flag(CKA_PRIVATE).unwrap_or(slot.token.login != Login::None);
     let mut attributes = any_class(template, source);
     attributes
@@ -134,12 +179,9 @@ fn object(
         .set_bool(CKA_EXTRACTABLE, extractable)
         .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)
         .set_bool(CKA_NEVER_EXTRACTABLE, generated && !extractable)
-        .set_bool(CKA_WRAP_WITH_TRUSTED, false)
+        .set_bool(CKA_WRAP_WITH_TRUSTED, template.flag(CKA_WRAP_WITH_TRUSTED).unwrap_or(false))
         .set_bool(CKA_TRUSTED, false)
-        .set(
-            CKA_CHECK_VALUE,
-            if given.is_some_and(<[u8]>::is_empty) { vec![] } else { check_value },
-        );
+        .set(CKA_CHECK_VALUE, check_value);
     match template.bytes(CKA_ALLOWED_MECHANISMS) {
         Some(allowed) => attributes.set(CKA_ALLOWED_MECHANISMS, allowed),
         None => {
@@ -154,4 +196,22 @@ fn object(
         attributes.set(CKA_VALUE, key.bytes());
     }
     Ok(Object { attributes, material: Material::Secret(key), owner: Some(session) })
+}
+
+/// CKA_CHECK_VALUE of a key; empty where its template asks for none (clause 4.10.2).
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT where the template has another.
+pub fn check_value(key_type: CK_KEY_TYPE, key: &SecretKey, template: &Template) -> Result<Vec<u8>> {
+    let computed = match key_type {
+        CKK_AES => key.aes_check_value()?,
+        _ => key.generic_check_value(),
+    };
+    match template.bytes(CKA_CHECK_VALUE) {
+        Some([]) => Ok(vec![]),
+        Some(given) if given != computed => {
+            Err(inconsistent("CKA_CHECK_VALUE is not that of the key"))
+        }
+        _ => Ok(computed),
+    }
 }

@@ -141,8 +141,8 @@ fn changed_operations(operations: Option<&[String]>, template: &Template) -> Opt
     (after != before).then_some(after)
 }
 
-/// Copies a session object within the session, or a private key of the session onto the token:
-/// an import.
+/// Copies a session object within the session, or a private or secret key of the session
+/// onto the token: an import.
 ///
 /// # Errors
 /// CKR_TEMPLATE_INCONSISTENT for another object onto the token, CKR_ATTRIBUTE_READ_ONLY for a
@@ -158,14 +158,17 @@ pub fn copy(
             Material::Private(key) => {
                 import::private_key(slot, key, &import::template_of_copy(object, template)?)
             }
-            Material::Public(_) => import::beside_private(slot, object),
-            Material::Vault(_) | Material::Secret(_) | Material::None => {
-                Err(inconsistent(format!(
-                    "'{}' of class {:#x} cannot be copied onto the token",
-                    object.label(),
-                    object.class()
-                )))
+            Material::Secret(key) => {
+                let kind = object.key_type().unwrap_or(CK_ULONG::MAX);
+                let template = import::template_of_copy(object, template)?;
+                import::secret_key(slot, kind, key.bytes(), &template)
             }
+            Material::Public(_) => import::beside_private(slot, object),
+            Material::Vault(_) | Material::None => Err(inconsistent(format!(
+                "'{}' of class {:#x} cannot be copied onto the token",
+                object.label(),
+                object.class()
+            ))),
         };
     }
     let mut copy = object.clone();
@@ -189,11 +192,12 @@ pub fn copy(
     Ok(slot.store.add(copy))
 }
 
-/// Whether a change only takes away what could be seen: sensitive can become true, extractable
-/// false, and neither can go back (footnotes 11 and 12 of the attribute tables).
+/// Whether a change only takes away what could be seen: sensitive and "wrap with trusted" can
+/// become true, extractable false, and none can go back (footnotes 11 and 12 of the attribute
+/// tables).
 fn hides(kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> bool {
     match kind {
-        CKA_SENSITIVE => value == [CK_TRUE],
+        CKA_SENSITIVE | CKA_WRAP_WITH_TRUSTED => value == [CK_TRUE],
         CKA_EXTRACTABLE => value == [CK_FALSE],
         _ => false,
     }

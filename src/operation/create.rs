@@ -44,6 +44,10 @@ pub fn create(
         (CKO_PRIVATE_KEY, true) => {
             import::private_key(slot, &session_key::private_of(template)?, template)
         }
+        (CKO_SECRET_KEY, true) => {
+            let bytes = session_secret::value_of(template)?;
+            import::secret_key(slot, session_key::key_type(template)?, &bytes, template)
+        }
         _ => Err(Error::new(
             CKR_TEMPLATE_INCONSISTENT,
             format!(

@@ -24,7 +24,7 @@ use crate::{
     slot::Slot,
 };
 
-pub use service::{GCM_IV, GCM_TAG, algorithm, check_gcm, open};
+pub use service::{GCM_IV, GCM_TAG, algorithm, check_gcm};
 
 /// Longest input of AES key wrap: far above any key.
 const MAX_WRAPPED: usize = 65_536;

@@ -58,13 +58,7 @@ impl GeneratingSecret {
                 return Err(Error::new(CKR_KEY_SIZE_RANGE, sentence));
             }
         }
-        let able = if key_type == CKK_AES { AES } else { GENERIC };
-        let allowed = |usages: &[CK_ATTRIBUTE_TYPE]| {
-            usages.iter().any(|usage| template.flag(*usage) == Some(true))
-        };
-        if allowed(USAGES) && !allowed(able) {
-            return Err(inconsistent(format!("no key of {} can do that only", mechanism.name)));
-        }
+        check_usages(key_type, &template)?;
         Ok(GeneratingSecret { key_type, bits, template })
     }
 
@@ -94,7 +88,7 @@ impl GeneratingSecret {
         let parameters = KeyCreateParameters {
             kty: Some("oct-HSM".to_owned()),
             key_size: Some(self.bits),
-            key_ops: Some(self.key_ops()),
+            key_ops: Some(secret_operations(self.key_type, &self.template)),
             attributes: dates::attributes(&[&self.template])?,
             tags: Some(making.tags()?),
             ..KeyCreateParameters::default()
@@ -104,17 +98,33 @@ impl GeneratingSecret {
             Error::new(CKR_DEVICE_ERROR, format!("the service made '{name}', but sent no key"))
         })
     }
+}
 
-    /// The service's key_ops: what the template allows of what the key's type can do.
-    fn key_ops(&self) -> Vec<String> {
-        let able = if self.key_type == CKK_AES { AES } else { GENERIC };
-        let able: Vec<&str> = SECRET
-            .iter()
-            .filter(|(usage, _)| able.contains(usage))
-            .map(|(_, operation)| *operation)
-            .collect();
-        operations(&self.template, SECRET)
-            .filter(|operation| able.contains(&operation.as_str()))
-            .collect()
+/// Refuses a template whose usages are all such that keys of the type have none of them.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT.
+pub fn check_usages(key_type: CK_KEY_TYPE, template: &Template) -> Result<()> {
+    let allowed = |usages: &[CK_ATTRIBUTE_TYPE]| {
+        usages.iter().any(|usage| template.flag(*usage) == Some(true))
+    };
+    if allowed(USAGES) && !allowed(able(key_type)) {
+        let sentence = format!("no key of type {key_type:#x} does what the template allows");
+        return Err(inconsistent(sentence));
     }
+    Ok(())
+}
+
+/// The service's key_ops for a secret key: what the template allows of what its type can do.
+pub fn secret_operations(key_type: CK_KEY_TYPE, template: &Template) -> Vec<String> {
+    let able: Vec<&str> = SECRET
+        .iter()
+        .filter(|(usage, _)| able(key_type).contains(usage))
+        .map(|(_, operation)| *operation)
+        .collect();
+    operations(template, SECRET).filter(|operation| able.contains(&operation.as_str())).collect()
+}
+
+fn able(key_type: CK_KEY_TYPE) -> &'static [CK_ATTRIBUTE_TYPE] {
+    if key_type == CKK_AES { AES } else { GENERIC }
 }

@@ -1,17 +1,20 @@
-//! Private keys that a client brings to the token: an import at the service.
+//! Private and secret keys that a client brings to the token: an import at the service.
 
 use akv_wire::{Base64Url, JsonWebKey, KeyImportParameters};
 use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
 use super::{
     find,
+    generate_secret::{check_usages, secret_operations},
     making::{Making, PRIVATE_EC, PRIVATE_RSA, PUBLIC_EC, PUBLIC_RSA, Usages, operations},
 };
 use crate::{
-    crypto::PrivateKey,
+    crypto::{PrivateKey, symmetric::SecretKey},
     error::{Error, Result},
+    mechanism::{Home, Mechanism},
     object::{
-        Object, dates,
+        Object, dates, session_secret,
         template::{Template, inconsistent},
     },
     slot::Slot,
@@ -47,15 +50,90 @@ pub fn private_key(slot: &Slot, key: &PrivateKey, template: &Template) -> Result
     send(slot, jwk, template)
 }
 
-/// Sends an import request for `jwk`, which may also be a transfer blob.
+/// Imports a secret key of this type and gives back its handle.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT on a vault, for what the service cannot keep or a name that exists,
+/// CKR_ATTRIBUTE_VALUE_INVALID for a key that is not of 16, 24 or 32 bytes; docs/errors.md.
+pub fn secret_key(
+    slot: &Slot,
+    key_type: CK_KEY_TYPE,
+    bytes: &[u8],
+    template: &Template,
+) -> Result<CK_OBJECT_HANDLE> {
+    check_for_service(template)?;
+    check_secret(slot, key_type, template)?;
+    if !matches!(bytes.len(), 16 | 24 | 32) {
+        return Err(Error::new(
+            CKR_ATTRIBUTE_VALUE_INVALID,
+            format!("a secret key of {} bytes: the service keeps 16, 24 or 32", bytes.len()),
+        ));
+    }
+    let key = SecretKey::new(Zeroizing::new(bytes.to_vec()));
+    session_secret::check_value(key_type, &key, template)?;
+    let jwk = JsonWebKey { k: Some(Base64Url::new(bytes)), ..JsonWebKey::default() };
+    send_secret(slot, jwk, key_type, bytes.len(), template)
+}
+
+/// Refuses a secret key that this service does not keep.
+///
+/// # Errors
+/// CKR_TEMPLATE_INCONSISTENT.
+pub fn check_secret(slot: &Slot, key_type: CK_KEY_TYPE, template: &Template) -> Result<()> {
+    let maker = match key_type {
+        CKK_AES => CKM_AES_KEY_GEN,
+        _ => CKM_GENERIC_SECRET_KEY_GEN,
+    };
+    let keeps = Mechanism::find(maker)
+        .is_some_and(|row| row.uses_with(Home::Service, &slot.token) & CKF_GENERATE != 0);
+    if !keeps {
+        return Err(inconsistent(format!(
+            "token '{}' keeps no secret keys of type {key_type:#x}: AES is for a Managed HSM, \
+             generic secrets for one with `hmac = true`",
+            slot.token.label
+        )));
+    }
+    check_usages(key_type, template)
+}
+
+/// Sends an import request for a secret key of `length` bytes, or its transfer blob.
+///
+/// # Errors
+/// As [`secret_key`].
+pub fn send_secret(
+    slot: &Slot,
+    jwk: JsonWebKey,
+    key_type: CK_KEY_TYPE,
+    length: usize,
+    template: &Template,
+) -> Result<CK_OBJECT_HANDLE> {
+    let jwk = JsonWebKey {
+        kty: Some("oct-HSM".to_owned()),
+        key_ops: Some(secret_operations(key_type, template)),
+        ..jwk
+    };
+    let making = Making::new(slot, label(template)?.as_deref(), id(template))?;
+    send_as(making.sized(8 * length as u32), jwk, true, template)
+}
+
+/// Sends an import request for a key pair, which may also be a transfer blob.
 ///
 /// # Errors
 /// As [`private_key`].
 pub fn send(slot: &Slot, jwk: JsonWebKey, template: &Template) -> Result<CK_OBJECT_HANDLE> {
     let making = Making::new(slot, label(template)?.as_deref(), id(template))?;
+    send_as(making, jwk, slot.token.hsm_protection, template)
+}
+
+fn send_as(
+    making: Making<'_>,
+    jwk: JsonWebKey,
+    hsm: bool,
+    template: &Template,
+) -> Result<CK_OBJECT_HANDLE> {
     let name = making.name().to_owned();
     let parameters = KeyImportParameters {
-        hsm: slot.token.hsm_protection.then_some(true),
+        hsm: hsm.then_some(true),
         key: jwk,
         attributes: dates::attributes(&[template])?,
         tags: Some(making.tags()?),

@@ -2,54 +2,36 @@
 //! 5.9, 5.11, 5.14, 5.16). AES-GCM with a key of the service encrypts here and nowhere else: the
 //! service makes the IV, and only these functions can tell the caller.
 
-mod iv;
-
 use std::sync::Arc;
 
-use akv_wire::{EncryptionAlgorithm, SymmetricMode};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
-use self::iv::Maker;
 use super::{
     Answer, Operation, Room, Size, Stage,
-    crypt::{GCM_IV, GCM_TAG, algorithm, check_gcm, length_range, open},
+    crypt::length_range,
     gather::Gather,
+    gcm::{Cargo, GcmKey},
     key::{self, MESSAGE_DECRYPT, MESSAGE_ENCRYPT},
-    sign::{Signing, wrong_key},
+    sign::Signing,
     verify::Verifying,
 };
 use crate::{
     abi::arg::GcmMessageParameter,
-    crypto::symmetric::{Cipher, Direction, Mode, SecretKey},
+    crypto::symmetric::Direction,
     error::{Error, Result},
-    mechanism::{
-        AesMode, Scheme,
-        parameter::{invalid, tag_len},
-    },
-    object::{Material, Object, VaultKey},
+    mechanism::parameter::tag_len,
+    object::Object,
     slot::Slot,
-    vault::{self, KeyRef},
 };
-
-/// Most bytes of a message with a session key.
-const MAX_MESSAGE: usize = 1 << 30;
 
 /// Messages encrypted or decrypted with one key.
 #[derive(Debug)]
 pub struct MessageCrypting {
-    key: Key,
+    key: GcmKey,
     direction: Direction,
-    maker: Maker,
-    most: usize,
     /// The message that came by Begin and Next.
     message: Stage<Message>,
-}
-
-#[derive(Debug)]
-enum Key {
-    Here(SecretKey),
-    Vault(Arc<VaultKey>, EncryptionAlgorithm),
 }
 
 /// One message on its way.
@@ -77,17 +59,8 @@ impl MessageCrypting {
             Direction::Decrypt => MESSAGE_DECRYPT,
         };
         let mechanism = key::check(slot, kind, object, need)?;
-        let (key, most) = match (&object.material, mechanism.scheme) {
-            (Material::Secret(key), Scheme::Aes(AesMode::Gcm)) => {
-                (Key::Here(key.clone()), MAX_MESSAGE)
-            }
-            (Material::Vault(key), Scheme::Aes(AesMode::Gcm)) => {
-                let algorithm = algorithm(key, SymmetricMode::Gcm)?;
-                (Key::Vault(Arc::clone(key), algorithm), slot.token.max_aes_payload)
-            }
-            _ => return Err(wrong_key(mechanism, object)),
-        };
-        Ok(MessageCrypting { key, direction, maker: Maker::default(), most, message: Stage::Idle })
+        let key = GcmKey::new(slot, mechanism, object, Cargo::Data)?;
+        Ok(MessageCrypting { key, direction, message: Stage::Idle })
     }
 
     /// C_EncryptMessage, C_DecryptMessage: IV and tag are written into the parameter when the
@@ -108,11 +81,11 @@ impl MessageCrypting {
         self.check(&parameter)?;
         let mut stage = Stage::Idle;
         stage.begin(|| {
-            let mut gather = Gather::raw(self.most);
+            let mut gather = Gather::raw(self.key.most());
             gather.feed(data).map_err(|error| self.too_long(&error))?;
             let iv = match self.direction {
                 Direction::Encrypt => None,
-                Direction::Decrypt => Some(parameter.iv.bytes()?.to_vec()),
+                Direction::Decrypt => Some(parameter.iv.given.bytes()?.to_vec()),
             };
             Ok(Message { iv, aad: aad.to_vec(), data: gather })
         })?;
@@ -132,16 +105,14 @@ impl MessageCrypting {
     pub fn begin(&mut self, mut parameter: GcmMessageParameter<'_>, aad: &[u8]) -> Result<()> {
         self.message.idle()?;
         self.check(&parameter)?;
-        let iv = match (self.direction, &self.key) {
-            (Direction::Decrypt, _) => Some(parameter.iv.bytes()?.to_vec()),
-            (Direction::Encrypt, Key::Here(key)) => {
-                let iv = self.maker.make(key, &parameter)?;
-                parameter.iv_out.write(0, &iv)?;
-                Some(iv)
-            }
-            (Direction::Encrypt, Key::Vault(..)) => None,
+        let iv = match self.direction {
+            Direction::Decrypt => Some(parameter.iv.given.bytes()?.to_vec()),
+            Direction::Encrypt => self.key.next_iv(&parameter.iv)?,
         };
-        let data = Gather::raw(self.most);
+        if let (Direction::Encrypt, Some(iv)) = (self.direction, &iv) {
+            parameter.iv.made.write(0, iv)?;
+        }
+        let data = Gather::raw(self.key.most());
         self.message.begin(|| Ok(Message { iv, aad: aad.to_vec(), data }))
     }
 
@@ -185,25 +156,7 @@ impl MessageCrypting {
 
     /// Refuses a parameter that key and direction cannot use.
     fn check(&self, parameter: &GcmMessageParameter<'_>) -> Result<()> {
-        let iv_len = parameter.iv.bytes()?.len();
-        let tag_len = tag_len(parameter.tag_bits)?;
-        match (&self.key, self.direction) {
-            (Key::Here(_), Direction::Encrypt) => self.maker.check(parameter),
-            (Key::Here(_), Direction::Decrypt) => Ok(()),
-            (Key::Vault(..), Direction::Decrypt) => check_gcm(iv_len, tag_len),
-            (Key::Vault(..), Direction::Encrypt) => {
-                check_gcm(iv_len, tag_len)?;
-                let makes_all = matches!(parameter.generator, CKG_GENERATE | CKG_GENERATE_RANDOM);
-                if makes_all && parameter.fixed_bits == 0 {
-                    return Ok(());
-                }
-                Err(invalid(format!(
-                    "generator {} with {} fixed bits: the service makes the whole IV at random \
-                     (CKG_GENERATE, CKG_GENERATE_RANDOM)",
-                    parameter.generator, parameter.fixed_bits
-                )))
-            }
-        }
+        self.key.check(self.direction, &parameter.iv, tag_len(parameter.tag_bits)?)
     }
 
     fn run(
@@ -213,37 +166,21 @@ impl MessageCrypting {
         parameter: &mut GcmMessageParameter<'_>,
     ) -> Result<Zeroizing<Vec<u8>>> {
         let (_, data) = message.data.finish();
-        let tag_len = tag_len(parameter.tag_bits)?;
-        let iv = match (message.iv, &self.key) {
-            (Some(iv), _) => iv,
-            (None, Key::Here(key)) => self.maker.make(key, parameter)?,
-            (None, Key::Vault(key, algorithm)) => {
-                let sealed = seal(slot, key, *algorithm, &message.aad, &data)?;
-                parameter.iv_out.write(0, &sealed.iv)?;
+        match self.direction {
+            Direction::Encrypt => {
+                let iv = match message.iv {
+                    Some(iv) => Some(iv),
+                    None => self.key.next_iv(&parameter.iv)?,
+                };
+                let tag_len = tag_len(parameter.tag_bits)?;
+                let sealed = self.key.seal(slot, iv, &message.aad, &data, tag_len)?;
+                parameter.iv.made.write(0, &sealed.iv)?;
                 parameter.tag_out.write(0, &sealed.tag)?;
-                return Ok(sealed.ciphertext);
+                Ok(sealed.ciphertext)
             }
-        };
-        match (self.direction, &self.key) {
-            (Direction::Encrypt, Key::Here(key)) => {
-                let mode = Mode::Gcm { iv: iv.clone(), aad: message.aad, tag_len };
-                let mut sealed = Cipher::once(Direction::Encrypt, mode, key.bytes(), &data)?;
-                let tag = sealed.split_off(data.len());
-                parameter.iv_out.write(0, &iv)?;
-                parameter.tag_out.write(0, &tag)?;
-                Ok(sealed)
-            }
-            (Direction::Encrypt, Key::Vault(..)) => {
-                Err(Error::new(CKR_GENERAL_ERROR, "an IV that the service did not make"))
-            }
-            (Direction::Decrypt, Key::Here(key)) => {
-                let mode = Mode::Gcm { iv, aad: message.aad, tag_len };
-                let sealed = [data.as_slice(), parameter.tag.bytes()?].concat();
-                Cipher::once(Direction::Decrypt, mode, key.bytes(), &sealed)
-            }
-            (Direction::Decrypt, Key::Vault(key, algorithm)) => {
-                let tag = parameter.tag.bytes()?;
-                open(slot, key, *algorithm, &iv, &message.aad, &data, tag)
+            Direction::Decrypt => {
+                let iv = message.iv.unwrap_or_default();
+                self.key.open(slot, &iv, &message.aad, &data, parameter.tag.bytes()?)
             }
         }
     }
@@ -251,44 +188,6 @@ impl MessageCrypting {
     fn too_long(&self, error: &Error) -> Error {
         Error::new(length_range(self.direction), error.sentence().to_owned())
     }
-}
-
-/// What the service makes of a message.
-struct Sealed {
-    ciphertext: Zeroizing<Vec<u8>>,
-    iv: Vec<u8>,
-    tag: Vec<u8>,
-}
-
-/// One AES-GCM encryption at the service.
-fn seal(
-    slot: &Slot,
-    key: &VaultKey,
-    algorithm: EncryptionAlgorithm,
-    aad: &[u8],
-    data: &[u8],
-) -> Result<Sealed> {
-    let input = vault::Cipher {
-        value: data,
-        aad: (!aad.is_empty()).then_some(aad),
-        ..vault::Cipher::default()
-    };
-    let reference = KeyRef::version(&key.name, &key.version);
-    let made = slot.note(slot.vault.encrypt(reference, algorithm, &input))?;
-    let (iv, tag) = (made.iv.unwrap_or_default(), made.tag.unwrap_or_default());
-    if (made.value.len(), iv.len(), tag.len()) == (data.len(), GCM_IV, GCM_TAG) {
-        return Ok(Sealed { ciphertext: Zeroizing::new(made.value), iv, tag });
-    }
-    Err(Error::new(
-        CKR_DEVICE_ERROR,
-        format!(
-            "the service sent {} bytes of ciphertext for {}, an IV of {} and a tag of {}",
-            made.value.len(),
-            data.len(),
-            iv.len(),
-            tag.len()
-        ),
-    ))
 }
 
 /// Messages signed with one key.

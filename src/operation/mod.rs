@@ -7,6 +7,7 @@ pub mod digest;
 pub mod find;
 pub mod flight;
 pub mod gather;
+pub mod gcm;
 pub mod generate;
 pub mod generate_secret;
 pub mod import;
@@ -16,6 +17,8 @@ pub mod message;
 pub mod recover;
 pub mod sign;
 pub mod stage;
+pub mod transfer;
+pub mod unwrap;
 pub mod verify;
 pub mod wrap;
 

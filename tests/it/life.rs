@@ -19,7 +19,8 @@ use crate::{
 
 const SLOTS: [(CK_SLOT_ID, &str); 2] = [(0, VAULT), (1, HSM)];
 
-fn rsa_template(key: &Rsa<Private>) -> Template {
+/// C_CreateObject of a private key that OpenSSL made.
+pub fn rsa_template(key: &Rsa<Private>) -> Template {
     let part = |kind, value: Option<&openssl::bn::BigNumRef>| {
         bytes(kind, value.expect("a complete key").to_vec())
     };
@@ -50,7 +51,8 @@ fn ec_template(key: &EcKey<Private>, params: &[u8]) -> Template {
     ]
 }
 
-fn on_token(label: &str) -> Template {
+/// Onto the token, under this label.
+pub fn on_token(label: &str) -> Template {
     vec![flag(CKA_TOKEN, true), bytes(CKA_LABEL, label)]
 }
 

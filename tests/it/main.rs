@@ -38,3 +38,4 @@ mod sizes;
 mod support;
 mod symmetric;
 mod token;
+mod wrapping;

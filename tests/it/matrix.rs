@@ -3,7 +3,7 @@
 
 use akv_pkcs11::{
     config::{Config, Env, TokenConfig},
-    crypto::Hash,
+    crypto::{Hash, symmetric::KeyWrap},
     mechanism::{AesMode, Home, MECHANISMS, Mechanism as Row, Scheme},
 };
 use cryptoki_sys::*;
@@ -280,26 +280,68 @@ fn messages(s: &Session<'_>, key: &Key) {
     s.message_final(false).expect("C_MessageDecryptFinal");
 }
 
-/// Wraps a session key and unwraps it again.
+/// Wraps session keys and unwraps them again: secret ones with every mechanism, private ones where
+/// the mechanism keeps any length.
 fn wrap(s: &Session<'_>, row: &Row, m: &Mechanism, key: &Key) {
     let open = [flag(CKA_SENSITIVE, false), flag(CKA_EXTRACTABLE, true)];
-    let (target, class, kind) = match row.scheme {
-        Scheme::RsaAesWrap => {
-            let params = [bytes(CKA_EC_PARAMS, CURVES[0].1)];
-            let ec = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
-            (s.generate(&ec, &params, &open).expect("EC").1, CKO_PRIVATE_KEY, CKK_EC)
-        }
-        _ => {
-            let template = [vec![number(CKA_VALUE_LEN, 16)], open.to_vec()].concat();
-            let aes = Mechanism::plain(CKM_AES_KEY_GEN);
-            (s.generate_key(&aes, &template).expect("AES"), CKO_SECRET_KEY, CKK_AES)
-        }
+    let secret = |kind, length| {
+        let template = [vec![number(CKA_VALUE_LEN, length)], open.to_vec()].concat();
+        (s.generate_key(&Mechanism::plain(kind), &template).expect("a key"), length)
     };
-    let wrapped = s.wrap(m, key.public, target).expect("C_WrapKey");
-    let template =
-        [vec![number(CKA_CLASS, class), number(CKA_KEY_TYPE, kind)], open.to_vec()].concat();
-    let unwrapped = s.unwrap(m, key.private, &wrapped, &template).expect("C_UnwrapKey");
-    assert_eq!(s.value(unwrapped, CKA_VALUE), s.value(target, CKA_VALUE));
+    let mut targets = Vec::new();
+    for (maker, kind, lengths) in [
+        (CKM_AES_KEY_GEN, CKK_AES, &[16, 24, 32][..]),
+        (CKM_GENERIC_SECRET_KEY_GEN, CKK_GENERIC_SECRET, &[16, 64]),
+    ] {
+        for (target, length) in lengths.iter().map(|length| secret(maker, *length)) {
+            let class = [number(CKA_CLASS, CKO_SECRET_KEY), number(CKA_KEY_TYPE, kind)];
+            let class = [&class[..], &[number(CKA_VALUE_LEN, length)]].concat();
+            targets.push((target, class));
+        }
+    }
+    if takes_private_keys(row) {
+        let params = [bytes(CKA_EC_PARAMS, CURVES[0].1)];
+        let ec = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+        let (_, target) = s.generate(&ec, &params, &open).expect("EC");
+        let class = [number(CKA_CLASS, CKO_PRIVATE_KEY), number(CKA_KEY_TYPE, CKK_EC)];
+        targets.push((target, class.to_vec()));
+    }
+    let made_by_service = row.scheme == Scheme::Aes(AesMode::Gcm) && key.home == Home::Service;
+    for (target, class) in targets {
+        let template = [class, open.to_vec()].concat();
+        let value = s.value(target, CKA_VALUE).expect("its value");
+        if !made_by_service {
+            let wrapped = s.wrap(m, key.public, target).expect("C_WrapKey");
+            let back = s.unwrap(m, key.private, &wrapped, &template).expect("C_UnwrapKey");
+            assert_eq!(s.value(back, CKA_VALUE), Ok(value.clone()));
+        }
+        if row.scheme == Scheme::Aes(AesMode::Gcm) {
+            let mut gcm = Gcm::new(CKG_GENERATE);
+            let wrapped = s.wrap_authenticated(&mut gcm, key.public, target, b"aad");
+            let wrapped = wrapped.expect("C_WrapKeyAuthenticated");
+            let back = s.unwrap_authenticated(&mut gcm, key.private, &wrapped, &template, b"aad");
+            assert_eq!(s.value(back.expect("C_UnwrapKeyAuthenticated"), CKA_VALUE), Ok(value));
+            let forged = s.unwrap_authenticated(&mut gcm, key.private, &wrapped, &template, b"a");
+            assert_eq!(forged, Err(CKR_WRAPPED_KEY_INVALID));
+        }
+    }
+}
+
+/// What is not said to wrap does not.
+fn not_wrapping(s: &Session<'_>, row: &Row, m: &Mechanism, key: &Key) {
+    let class = [number(CKA_CLASS, CKO_SECRET_KEY), number(CKA_KEY_TYPE, CKK_AES)];
+    assert_eq!(s.wrap(m, key.public, key.private), Err(CKR_MECHANISM_INVALID), "{}", row.name);
+    let refused = s.unwrap(m, key.private, &[1; 256], &class);
+    assert_eq!(refused, Err(CKR_MECHANISM_INVALID), "{}", row.name);
+}
+
+/// Mechanisms that wrap PKCS#8 of the tests' EC key: what keeps any length.
+fn takes_private_keys(row: &Row) -> bool {
+    match row.scheme {
+        Scheme::RsaAesWrap | Scheme::Aes(AesMode::CbcPad | AesMode::Gcm) => true,
+        Scheme::AesWrap(method) => method == KeyWrap::Rfc5649,
+        _ => false,
+    }
 }
 
 /// What Init must refuse with this key.
@@ -337,8 +379,10 @@ fn exercise(s: &Session<'_>, row: &Row, key: &Key, token: &TokenConfig) -> CK_FL
     if uses & CKF_MESSAGE_ENCRYPT != 0 {
         messages(s, key);
     }
-    if uses & CKF_WRAP != 0 {
-        wrap(s, row, &m, key);
+    assert_eq!(uses & CKF_WRAP == 0, uses & CKF_UNWRAP == 0, "one without the other");
+    match uses & CKF_WRAP {
+        0 => not_wrapping(s, row, &m, key),
+        _ => wrap(s, row, &m, key),
     }
     uses
 }
@@ -436,6 +480,10 @@ fn without_rsnull_and_new_versions_less_is_said() {
     }
     for kind in [CKM_SHA256_HMAC, CKM_AES_ECB, CKM_AES_CTR, CKM_GENERIC_SECRET_KEY_GEN] {
         assert!(!hsm.contains(&kind), "{kind:#x} on a Managed HSM by default");
+    }
+    assert!(hsm.contains(&CKM_AES_KEY_WRAP), "A128KW and its like are as old as the keys");
+    for kind in [CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP] {
+        assert!(!hsm.contains(&kind), "{kind:#x} before api-version 7.6");
     }
     let gcm = module.mechanism_info(1, CKM_AES_GCM).expect("GCM on a Managed HSM");
     assert_eq!(gcm.flags & CKF_ENCRYPT, 0, "nobody can encrypt with C_EncryptInit there");

@@ -4,7 +4,10 @@
 
 use cryptoki_sys::*;
 
-use crate::token::{Mechanism, Output, Room, Rv, Session, call, check, input};
+use crate::{
+    arguments::with_template,
+    token::{Mechanism, Output, Room, Rv, Session, call, check, input},
+};
 
 /// CK_GCM_MESSAGE_PARAMS with its buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,20 @@ impl Gcm {
             ulTagBits: 8 * self.tag.len() as CK_ULONG,
         };
         call((&raw mut raw).cast(), size_of::<CK_GCM_MESSAGE_PARAMS>() as CK_ULONG)
+    }
+}
+
+impl Gcm {
+    /// Calls with CKM_AES_GCM and this for its parameter.
+    fn mechanism<T>(&mut self, call: impl FnOnce(*mut CK_MECHANISM) -> T) -> T {
+        self.with(|parameter, length| {
+            let mut raw = CK_MECHANISM {
+                mechanism: CKM_AES_GCM,
+                pParameter: parameter,
+                ulParameterLen: length,
+            };
+            call(&raw mut raw)
+        })
     }
 }
 
@@ -113,6 +130,65 @@ impl Session<'_> {
             true => call!(self.module, C_MessageEncryptFinal(self.handle)),
             false => call!(self.module, C_MessageDecryptFinal(self.handle)),
         })
+    }
+
+    /// C_WrapKeyAuthenticated with AES-GCM, its length asked for first.
+    pub fn wrap_authenticated(
+        &self,
+        gcm: &mut Gcm,
+        wrapping: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+        aad: &[u8],
+    ) -> Rv<Vec<u8>> {
+        let (m, h, (aad, aad_len)) = (self.module, self.handle, input(aad));
+        let before = gcm.clone();
+        let call = |gcm: &mut Gcm, room| {
+            gcm.mechanism(|raw| {
+                Output::of(room, |out, len| {
+                    call!(m, C_WrapKeyAuthenticated(h, raw, wrapping, key, aad, aad_len, out, len))
+                })
+            })
+        };
+        let query = call(gcm, Room::Query);
+        check(query.rv)?;
+        let short = call(gcm, Room::Bytes(query.length - 1));
+        assert_eq!((short.rv, short.length), (CKR_BUFFER_TOO_SMALL, query.length));
+        assert_eq!(*gcm, before, "nothing was made for a query or a short buffer");
+        call(gcm, Room::Bytes(query.length)).result()
+    }
+
+    /// C_UnwrapKeyAuthenticated with AES-GCM.
+    pub fn unwrap_authenticated(
+        &self,
+        gcm: &mut Gcm,
+        unwrapping: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)],
+        aad: &[u8],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let (m, h, (aad, aad_len)) = (self.module, self.handle, input(aad));
+        let (wrapped, wrapped_len) = input(wrapped);
+        let mut key = 0;
+        gcm.mechanism(|raw| {
+            with_template(template, |start, count| {
+                check(call!(
+                    m,
+                    C_UnwrapKeyAuthenticated(
+                        h,
+                        raw,
+                        unwrapping,
+                        wrapped,
+                        wrapped_len,
+                        start,
+                        count,
+                        aad,
+                        aad_len,
+                        &raw mut key
+                    )
+                ))
+            })
+        })?;
+        Ok(key)
     }
 
     /// C_MessageSignInit, C_SignMessage for each of `messages`, then in two parts for the last,

@@ -358,6 +358,7 @@ impl Session<'_> {
             let mut wrapped = vec![0; length as usize];
             let mut short = length - 1;
             assert_eq!(call(wrapped.as_mut_ptr(), &mut short), Err(CKR_BUFFER_TOO_SMALL));
+            assert_eq!(short, length, "the length is told");
             call(wrapped.as_mut_ptr(), &mut length)?;
             wrapped.truncate(length as usize);
             Ok(wrapped)

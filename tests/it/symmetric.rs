@@ -199,7 +199,10 @@ fn session_keys_show_their_value_if_they_may_and_work_as_openssls() {
     assert!(!module.mechanisms(0).contains(&CKM_RSA_PKCS), "taken away");
     let value: Vec<u8> = (0..32).collect();
     let key = brought(&s, CKK_AES, &value).expect("AES");
-    assert_eq!(s.value(key, CKA_VALUE), Err(CKR_ATTRIBUTE_SENSITIVE));
+    // By the standard not sensitive, and extractable: whoever brings a key has it in clear.
+    assert_eq!(s.value(key, CKA_VALUE), Ok(value.clone()));
+    let closed = s.copy(key, &[flag(CKA_SENSITIVE, true)]).expect("a copy");
+    assert_eq!(s.value(closed, CKA_VALUE), Err(CKR_ATTRIBUTE_SENSITIVE));
     assert_eq!(s.number(key, CKA_VALUE_LEN), Ok(32));
     let zeros = encrypt(Cipher::aes_256_ecb(), &value, None, &[0; 16]).expect("OpenSSL");
     assert_eq!(s.value(key, CKA_CHECK_VALUE), Ok(zeros[..3].to_vec()));

@@ -3,9 +3,9 @@
 use std::{ffi::c_void, marker::PhantomData};
 
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_GCM_MESSAGE_PARAMS, CK_GCM_PARAMS, CK_GENERATOR_FUNCTION,
-    CK_MECHANISM_TYPE, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
-    CK_ULONG, CKR_MECHANISM_PARAM_INVALID,
+    CK_AES_CTR_PARAMS, CK_GCM_MESSAGE_PARAMS, CK_GCM_PARAMS, CK_GCM_WRAP_PARAMS,
+    CK_GENERATOR_FUNCTION, CK_MECHANISM_TYPE, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
+    CK_RSA_PKCS_PSS_PARAMS, CK_ULONG, CKR_MECHANISM_PARAM_INVALID,
 };
 
 use super::{Bytes, Input, bytes_at};
@@ -52,20 +52,36 @@ pub struct GcmParameter<'a> {
     pub tag_bits: CK_ULONG,
 }
 
-/// CK_GCM_MESSAGE_PARAMS as given: IV and tag are read or written, as the function says.
-pub struct GcmMessageParameter<'a> {
-    /// The IV, to read.
-    pub iv: Input<'a>,
-    /// The IV, to write.
-    pub iv_out: Bytes<'a>,
-    /// Leftmost bits of the IV that a generator keeps.
+/// The IV of AES-GCM where it may be made here or by the service.
+pub struct GcmIv<'a> {
+    /// To read.
+    pub given: Input<'a>,
+    /// To write.
+    pub made: Bytes<'a>,
+    /// Leftmost bits that a generator keeps.
     pub fixed_bits: CK_ULONG,
     /// CKG_NO_GENERATE, CKG_GENERATE, …
     pub generator: CK_GENERATOR_FUNCTION,
+}
+
+/// CK_GCM_MESSAGE_PARAMS as given: IV and tag are read or written, as the function says.
+pub struct GcmMessageParameter<'a> {
+    /// The IV.
+    pub iv: GcmIv<'a>,
     /// The tag, to read.
     pub tag: Input<'a>,
     /// The tag, to write.
     pub tag_out: Bytes<'a>,
+    /// Bits of the tag.
+    pub tag_bits: CK_ULONG,
+}
+
+/// CK_GCM_WRAP_PARAMS as given: the tag follows the wrapped key.
+pub struct GcmWrapParameter<'a> {
+    /// The IV.
+    pub iv: GcmIv<'a>,
+    /// Additional authenticated data.
+    pub aad: &'a [u8],
     /// Bits of the tag.
     pub tag_bits: CK_ULONG,
 }
@@ -122,25 +138,31 @@ impl<'a> Parameter<'a> {
     /// The parameter as the structure of AES-GCM for one message.
     pub fn gcm_message(&self) -> Result<GcmMessageParameter<'a>> {
         let p: CK_GCM_MESSAGE_PARAMS = self.structure("CK_GCM_MESSAGE_PARAMS")?;
+        // SAFETY: the IV is part of the promised parameter.
+        let iv = unsafe { gcm_iv(p.pIv, p.ulIvLen, p.ulIvFixedBits, p.ivGenerator) }?;
         let tag_len = p.ulTagBits.div_ceil(8);
-        // SAFETY: the caller promised `ulIvLen` bytes to read.
-        let iv = unsafe { Input::promised(p.pIv, p.ulIvLen) };
-        // SAFETY: and to write.
-        let iv_out = unsafe { Bytes::promised(p.pIv, p.ulIvLen) };
         // SAFETY: the caller promised `ulTagBits` bits to read.
         let tag = unsafe { Input::promised(p.pTag, tag_len) };
         // SAFETY: and to write.
         let tag_out = unsafe { Bytes::promised(p.pTag, tag_len) };
-        iv.bytes().and(tag.bytes()).map_err(as_parameter)?;
-        Ok(GcmMessageParameter {
-            iv,
-            iv_out,
-            fixed_bits: p.ulIvFixedBits,
-            generator: p.ivGenerator,
-            tag,
-            tag_out,
-            tag_bits: p.ulTagBits,
-        })
+        tag.bytes().map_err(as_parameter)?;
+        Ok(GcmMessageParameter { iv, tag, tag_out, tag_bits: p.ulTagBits })
+    }
+
+    /// Whether this is the structure of AES-GCM for one wrapped key, by its size: CK_GCM_PARAMS
+    /// is shorter.
+    pub fn is_gcm_wrap(&self) -> bool {
+        self.length as usize == size_of::<CK_GCM_WRAP_PARAMS>()
+    }
+
+    /// The parameter as the structure of AES-GCM for one wrapped key.
+    pub fn gcm_wrap(&self) -> Result<GcmWrapParameter<'a>> {
+        let p: CK_GCM_WRAP_PARAMS = self.structure("CK_GCM_WRAP_PARAMS")?;
+        // SAFETY: the IV is part of the promised parameter.
+        let iv = unsafe { gcm_iv(p.pIv, p.ulIvLen, p.ulIvFixedBits, p.ivGenerator) }?;
+        // SAFETY: so is the additional data.
+        let aad = unsafe { bytes_at(p.pAAD, p.ulAADLen) }.map_err(as_parameter)?;
+        Ok(GcmWrapParameter { iv, aad, tag_bits: p.ulTagBits })
     }
 
     /// The parameter as the structure of PSS.
@@ -168,6 +190,22 @@ impl<'a> Parameter<'a> {
         // SAFETY: not NULL and of the structure's size; the caller promised its contents.
         Ok(unsafe { (self.start as *const T).read_unaligned() })
     }
+}
+
+/// # Safety
+/// For the time of the call `start` is NULL or points to `length` bytes to read and to write.
+unsafe fn gcm_iv<'a>(
+    start: *mut u8,
+    length: CK_ULONG,
+    fixed_bits: CK_ULONG,
+    generator: CK_GENERATOR_FUNCTION,
+) -> Result<GcmIv<'a>> {
+    // SAFETY: this function's contract.
+    let given = unsafe { Input::promised(start, length) };
+    // SAFETY: as above.
+    let made = unsafe { Bytes::promised(start, length) };
+    given.bytes().map_err(as_parameter)?;
+    Ok(GcmIv { given, made, fixed_bits, generator })
 }
 
 /// A parameter whose pointers or lengths are wrong.

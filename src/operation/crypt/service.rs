@@ -245,7 +245,7 @@ impl Opening {
 ///
 /// # Errors
 /// CKR_ENCRYPTED_DATA_INVALID; docs/errors.md.
-pub fn open(
+fn open(
     slot: &Slot,
     key: &VaultKey,
     algorithm: EncryptionAlgorithm,

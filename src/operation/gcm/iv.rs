@@ -1,12 +1,12 @@
-//! IVs for AES-GCM messages with session keys (PKCS#11 3.2, clause 6.13.4).
+//! IVs for AES-GCM with session keys (PKCS#11 3.2, clause 6.13.4).
 
 use cryptoki_sys::*;
 
 use crate::{
-    abi::arg::GcmMessageParameter,
+    abi::arg::GcmIv,
     crypto::{self, symmetric::SecretKey},
     error::Result,
-    mechanism::parameter::{invalid, tag_len},
+    mechanism::parameter::invalid,
 };
 
 /// Random IVs come twice too soon with fewer free bits: then they are counted.
@@ -34,28 +34,24 @@ impl Maker {
     ///
     /// # Errors
     /// CKR_MECHANISM_PARAM_INVALID.
-    pub fn check(&self, parameter: &GcmMessageParameter<'_>) -> Result<()> {
-        let length = parameter.iv.bytes()?.len();
+    pub fn check(iv: &GcmIv<'_>, tag_len: usize) -> Result<()> {
+        let length = iv.given.bytes()?.len();
         if !(1..=256).contains(&length) {
             return Err(invalid(format!("an IV of {length} bytes")));
         }
-        if !matches!(tag_len(parameter.tag_bits)?, 4 | 8 | 12..=16) {
-            return Err(invalid(format!("a tag of {} bits", parameter.tag_bits)));
+        if !matches!(tag_len, 4 | 8 | 12..=16) {
+            return Err(invalid(format!("a tag of {tag_len} bytes")));
         }
-        way(parameter, length).map(drop)
+        way(iv, length).map(drop)
     }
 
     /// The IV of the next message.
     ///
     /// # Errors
     /// CKR_MECHANISM_PARAM_INVALID, also when the free bits have counted to their end.
-    pub fn make(
-        &mut self,
-        key: &SecretKey,
-        parameter: &GcmMessageParameter<'_>,
-    ) -> Result<Vec<u8>> {
-        let given = parameter.iv.bytes()?;
-        let (way, free) = way(parameter, given.len())?;
+    pub fn make(&mut self, key: &SecretKey, iv: &GcmIv<'_>) -> Result<Vec<u8>> {
+        let given = iv.given.bytes()?;
+        let (way, free) = way(iv, given.len())?;
         let mut value = vec![0; given.len()];
         match way {
             Way::AsGiven => return Ok(given.to_vec()),
@@ -95,16 +91,16 @@ impl Maker {
 }
 
 /// How an IV of `length` bytes is made, and how many of its bits.
-fn way(parameter: &GcmMessageParameter<'_>, length: usize) -> Result<(Way, usize)> {
-    let fixed = usize::try_from(parameter.fixed_bits).unwrap_or(usize::MAX);
-    let free = match parameter.generator {
+fn way(iv: &GcmIv<'_>, length: usize) -> Result<(Way, usize)> {
+    let fixed = usize::try_from(iv.fixed_bits).unwrap_or(usize::MAX);
+    let free = match iv.generator {
         CKG_NO_GENERATE => return Ok((Way::AsGiven, 0)),
         _ => (length * 8).checked_sub(fixed).filter(|free| *free > 0),
     };
     let Some(free) = free else {
         return Err(invalid(format!("{fixed} fixed bits of an IV of {length} bytes")));
     };
-    let way = match parameter.generator {
+    let way = match iv.generator {
         CKG_GENERATE if free < RANDOM_BITS => Way::Counter,
         CKG_GENERATE | CKG_GENERATE_RANDOM => Way::Random,
         CKG_GENERATE_COUNTER => Way::Counter,
