@@ -63,7 +63,7 @@ impl LaneTransport {
         loop {
             attempt += 1;
             let started = Instant::now();
-            let answer = self.net.send(&request, self.deadline);
+            let answer = self.net.send_to_authority(&request, self.deadline);
             let told = match &answer {
                 Ok(answer) => answer.status.to_string(),
                 Err(error) => error.to_string(),

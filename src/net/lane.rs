@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,11 +10,10 @@ use std::{
 
 use reqwest::redirect;
 use tokio::runtime::{Builder, Handle, Runtime};
-use zeroize::Zeroizing;
 
 use super::{
     NetError, Request, Response,
-    message::MAX_BODY,
+    message::Body,
     resolver::{LaneResolver, Resolver},
     tls::Tls,
 };
@@ -63,14 +63,9 @@ impl LanePlan {
             None => builder,
         };
         let client = builder.build().map_err(|error| resources(&error))?;
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(|error| resources(&error))?;
         Ok(Lane {
             client,
-            runtime,
+            runtime: runtime()?,
             connect_timeout: self.connect_timeout,
             last_used: Instant::now(),
         })
@@ -124,16 +119,6 @@ impl Lane {
         });
     }
 
-    /// The addresses of a name, as a request of this lane would find them.
-    pub fn resolve(
-        &mut self,
-        resolver: &Resolver,
-        host: &str,
-    ) -> Result<Vec<SocketAddr>, NetError> {
-        let found = self.drive(resolver.resolve(host));
-        found.map_err(|error| NetError::Connect(error.to_string()))
-    }
-
     /// Idle for longer than [`IDLE_LIMIT`].
     pub fn stale(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_used) > IDLE_LIMIT
@@ -173,6 +158,25 @@ impl Pace {
     }
 }
 
+/// The addresses of a name that DNS has to be asked for.
+pub(super) fn look_up(resolver: &Resolver, host: &str) -> Result<Vec<SocketAddr>, NetError> {
+    usable_thread()?;
+    let _guard = SigpipeGuard::new();
+    let found = runtime()?.block_on(resolver.resolve(host));
+    found.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => NetError::UnknownHost(error.to_string()),
+        _ => NetError::Connect(error.to_string()),
+    })
+}
+
+fn runtime() -> Result<Runtime, NetError> {
+    Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| NetError::Resources(error.to_string()))
+}
+
 /// Refuses where tokio would panic: in an exit handler of a thread whose thread-locals are gone,
 /// and on a thread that a runtime of the host's is driving.
 pub(super) fn usable_thread() -> Result<(), NetError> {
@@ -209,31 +213,5 @@ async fn exchange(
     match tokio::time::timeout_at(deadline.into(), whole).await {
         Ok(answer) => answer,
         Err(_) => Err(NetError::Timeout),
-    }
-}
-
-/// A body that leaves no copy behind when it grows.
-struct Body(Zeroizing<Vec<u8>>);
-
-impl Body {
-    fn with_room(announced: usize) -> Result<Self, NetError> {
-        match announced {
-            0..=MAX_BODY => Ok(Body(Zeroizing::new(Vec::with_capacity(announced)))),
-            _ => Err(NetError::TooLong),
-        }
-    }
-
-    fn push(&mut self, chunk: &[u8]) -> Result<(), NetError> {
-        let needed = self.0.len() + chunk.len();
-        if needed > MAX_BODY {
-            return Err(NetError::TooLong);
-        }
-        if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity((2 * needed).min(MAX_BODY)));
-            larger.extend_from_slice(&self.0);
-            self.0 = larger;
-        }
-        self.0.extend_from_slice(chunk);
-        Ok(())
     }
 }

@@ -77,6 +77,34 @@ impl fmt::Debug for Response {
     }
 }
 
+/// An answer's body that leaves no copy behind when it grows.
+pub(super) struct Body(pub Zeroizing<Vec<u8>>);
+
+impl Body {
+    /// Empty, with room for as much as was announced.
+    pub fn with_room(announced: usize) -> Result<Self, NetError> {
+        match announced {
+            0..=MAX_BODY => Ok(Body(Zeroizing::new(Vec::with_capacity(announced)))),
+            _ => Err(NetError::TooLong),
+        }
+    }
+
+    /// Appends; [`NetError::TooLong`] beyond [`MAX_BODY`].
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), NetError> {
+        let needed = self.0.len() + chunk.len();
+        if needed > MAX_BODY {
+            return Err(NetError::TooLong);
+        }
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity((2 * needed).min(MAX_BODY)));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(chunk);
+        Ok(())
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetError {

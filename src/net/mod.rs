@@ -1,11 +1,14 @@
 //! ROOM 5: HTTPS, and the only place that waits for a future.
 //!
-//! A token's [`Net`] is a pool of lanes, last in first out. A lane is a tokio current_thread
-//! runtime and a client with one connection. A caller takes a lane, drives its request on its own
-//! thread and puts the lane back; no thread is ever started, and callers share nothing while they
-//! wait. After a fork the child forgets (never drops) its parent's `Net` and makes its own.
+//! A token's [`Net`] is a pool of connections, last in first out. A caller takes one, drives its
+//! request on its own thread and puts it back; no thread is ever started, and callers share
+//! nothing while they wait. What most calls go over is a *direct* connection, a socket and rustls;
+//! searches, token requests and proxies use a *lane*, a tokio current_thread runtime with a
+//! client. After a fork the child forgets (never drops) its parent's `Net` and makes its own.
 
+mod direct;
 mod dns;
+mod http1;
 mod lane;
 mod message;
 mod resolver;
@@ -21,15 +24,16 @@ use std::{
 
 use cryptoki_sys::CKR_GENERAL_ERROR;
 
+use self::{
+    direct::Direct,
+    lane::{Lane, LanePlan},
+    resolver::Resolver,
+    tls::Tls,
+};
 pub use self::{
     lane::Pace,
     message::{MAX_BODY, NetError, Request, Response},
     surroundings::Surroundings,
-};
-use self::{
-    lane::{Lane, LanePlan},
-    resolver::Resolver,
-    tls::Tls,
 };
 use crate::{
     config::TokenConfig,
@@ -44,20 +48,56 @@ pub struct Net {
 
 struct Inner {
     plan: LanePlan,
-    max_lanes: usize,
+    max_connections: usize,
     pool: Mutex<Pool>,
-    /// Told when a lane came back or was given up.
+    /// Told when a way came back or was given up.
     freed: Condvar,
-    /// The lane of open searches, with as many connections as those are wide; it does not count
-    /// as one of `max_lanes`. A second search at the same time builds its own.
+    /// The lane of open searches, with as many connections as those are wide; they do not count
+    /// as some of `max_connections`. A second search at the same time builds its own.
     wide: Mutex<Option<Lane>>,
 }
 
 struct Pool {
     /// The one used last is at the end and taken first, so that the others can grow stale.
-    idle: Vec<Lane>,
+    idle: Vec<Way>,
     /// Idle and taken.
     existing: usize,
+}
+
+/// One connection to the service, there or to be made.
+enum Way {
+    /// What everything goes over that can.
+    Direct(Box<Direct>),
+    /// Through a proxy.
+    Lane(Lane),
+}
+
+impl Way {
+    fn new(plan: &LanePlan) -> std::result::Result<Way, NetError> {
+        Ok(match plan.proxy {
+            None => Way::Direct(Box::new(Direct::new())),
+            Some(_) => Way::Lane(plan.build(1)?),
+        })
+    }
+
+    fn send(
+        &mut self,
+        plan: &LanePlan,
+        request: &Request,
+        deadline: Instant,
+    ) -> std::result::Result<Response, NetError> {
+        match self {
+            Way::Direct(direct) => direct.send(plan, request, deadline),
+            Way::Lane(lane) => lane.send(request, deadline),
+        }
+    }
+
+    fn stale(&self, now: Instant) -> bool {
+        match self {
+            Way::Direct(direct) => direct.stale(now),
+            Way::Lane(lane) => lane.stale(now),
+        }
+    }
 }
 
 impl Net {
@@ -79,7 +119,7 @@ impl Net {
         let pool = Mutex::new(Pool { idle: Vec::new(), existing: 0 });
         let inner = Inner {
             plan,
-            max_lanes: config.max_connections.max(1),
+            max_connections: config.max_connections.max(1),
             pool,
             freed: Condvar::new(),
             wide: Mutex::new(None),
@@ -87,7 +127,7 @@ impl Net {
         Ok(Net { inner: Arc::new(inner) })
     }
 
-    /// Sends one request and waits for its whole answer, whatever its status.
+    /// Sends one request to the service and waits for its whole answer, whatever its status.
     ///
     /// # Errors
     /// [`NetError`]; nothing is repeated here.
@@ -96,16 +136,32 @@ impl Net {
         request: &Request,
         deadline: Instant,
     ) -> std::result::Result<Response, NetError> {
-        lane::usable_thread()?;
+        if self.inner.plan.proxy.is_some() {
+            lane::usable_thread()?;
+        }
         let mut taken = self.take(deadline)?;
-        let answer = taken.lane()?.send(request, deadline);
+        let answer = taken.way()?.send(&self.inner.plan, request, deadline);
         match answer {
-            // A connection in an unknown state goes with its lane, so that its socket is closed
-            // now and not whenever the lane is driven again.
+            // A connection in an unknown state goes with its way, so that its socket is closed
+            // now and not whenever the way is driven again.
             Err(NetError::Timeout | NetError::TooLong) => drop(taken),
             _ => taken.give_back(),
         }
         answer
+    }
+
+    /// Sends one request to whom tokens are asked for, on a connection of its own that is closed
+    /// at once: there is about one such request in an hour.
+    ///
+    /// # Errors
+    /// [`NetError`]; nothing is repeated here.
+    pub fn send_to_authority(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> std::result::Result<Response, NetError> {
+        lane::usable_thread()?;
+        self.inner.plan.build(0)?.send(request, deadline)
     }
 
     /// Sends many requests from one wide lane; `answered` gets each index with its answer, in the
@@ -136,17 +192,10 @@ impl Net {
     /// configuration, the hosts file or DNS. Behind a proxy nobody asks this.
     ///
     /// # Errors
-    /// [`NetError::Connect`] with the reason.
-    pub fn addresses(
-        &self,
-        host: &str,
-        deadline: Instant,
-    ) -> std::result::Result<Vec<SocketAddr>, NetError> {
-        lane::usable_thread()?;
-        let mut taken = self.take(deadline)?;
-        let resolved = taken.lane()?.resolve(&self.inner.plan.resolver, host);
-        taken.give_back();
-        resolved
+    /// [`NetError::UnknownHost`] or [`NetError::Connect`] with the reason.
+    pub fn addresses(&self, host: &str) -> std::result::Result<Vec<SocketAddr>, NetError> {
+        let resolver = &self.inner.plan.resolver;
+        resolver.at_hand(host).map_or_else(|| lane::look_up(resolver, host), Ok)
     }
 
     fn take(&self, deadline: Instant) -> std::result::Result<Taken<'_>, NetError> {
@@ -155,20 +204,20 @@ impl Net {
         let mut pool = locked(&inner.pool);
         loop {
             let now = Instant::now();
-            let stale = pool.idle.iter().take_while(|lane| lane.stale(now)).count();
-            let dropped: Vec<Lane> = pool.idle.drain(..stale).collect();
+            let stale = pool.idle.iter().take_while(|way| way.stale(now)).count();
+            let dropped: Vec<Way> = pool.idle.drain(..stale).collect();
             pool.existing -= dropped.len();
-            if let Some(lane) = pool.idle.pop() {
+            if let Some(way) = pool.idle.pop() {
                 drop(pool);
                 drop(dropped);
-                return Ok(Taken { inner, lane: Some(lane) });
+                return Ok(Taken { inner, way: Some(way) });
             }
-            if pool.existing < inner.max_lanes {
+            if pool.existing < inner.max_connections {
                 pool.existing += 1;
                 drop(pool);
                 drop(dropped);
                 // From here on `Taken` keeps the count right, should building fail.
-                return Ok(Taken { inner, lane: None });
+                return Ok(Taken { inner, way: None });
             }
             let Some(left) = deadline.checked_duration_since(now).filter(|left| !left.is_zero())
             else {
@@ -196,25 +245,25 @@ impl fmt::Debug for Net {
     }
 }
 
-/// A place in the pool, with its lane once it is built. Dropped with the lane unless given back.
+/// A place in the pool, with its way once it is built. Dropped with the way unless given back.
 struct Taken<'a> {
     inner: &'a Inner,
-    lane: Option<Lane>,
+    way: Option<Way>,
 }
 
 impl Taken<'_> {
-    fn lane(&mut self) -> std::result::Result<&mut Lane, NetError> {
-        if self.lane.is_none() {
-            self.lane = Some(self.inner.plan.build(1)?);
+    fn way(&mut self) -> std::result::Result<&mut Way, NetError> {
+        if self.way.is_none() {
+            self.way = Some(Way::new(&self.inner.plan)?);
         }
-        self.lane.as_mut().ok_or(NetError::Busy)
+        self.way.as_mut().ok_or(NetError::Busy)
     }
 
     fn give_back(mut self) {
-        if let Some(lane) = self.lane.take() {
+        if let Some(way) = self.way.take() {
             let mut pool = locked(&self.inner.pool);
-            pool.idle.push(lane);
-            // `drop` below takes one off for a lane that is gone; this one is not.
+            pool.idle.push(way);
+            // `drop` below takes one off for a way that is gone; this one is not.
             pool.existing += 1;
         }
     }
@@ -222,7 +271,7 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        drop(self.lane.take());
+        drop(self.way.take());
         locked(&self.inner.pool).existing -= 1;
         self.inner.freed.notify_one();
     }
@@ -260,24 +309,29 @@ mod tests {
     }
 
     #[test]
-    fn the_lane_used_last_is_taken_first_and_stale_ones_go() {
+    fn the_way_used_last_is_taken_first_and_stale_ones_go() {
         let net = net();
         let deadline = Instant::now() + Duration::from_secs(1);
         let mut taken: Vec<_> = (0..3).map(|_| net.take(deadline).expect("place")).collect();
         for each in &mut taken {
-            each.lane().expect("lane");
+            each.way().expect("way");
         }
         assert_eq!(net.take(Instant::now()).err(), Some(NetError::Busy));
         for each in taken {
             each.give_back();
         }
         let long_ago = Instant::now() - lane::IDLE_LIMIT - Duration::from_secs(1);
-        locked(&net.inner.pool).idle[..2].iter_mut().for_each(|lane| lane.last_used = long_ago);
+        for way in &mut locked(&net.inner.pool).idle[..2] {
+            match way {
+                Way::Direct(direct) => direct.last_used = long_ago,
+                Way::Lane(lane) => lane.last_used = long_ago,
+            }
+        }
         let mut wide = net.inner.plan.build(8).expect("lane");
         wide.last_used = long_ago;
         *locked(&net.inner.wide) = Some(wide);
         let taken = net.take(deadline).expect("place");
-        assert!(taken.lane.is_some(), "the one that is still fresh");
+        assert!(taken.way.is_some(), "the one that is still fresh");
         assert!(locked(&net.inner.wide).is_none());
         let pool = locked(&net.inner.pool);
         assert_eq!((pool.idle.len(), pool.existing), (0, 1));

@@ -87,29 +87,37 @@ impl Resolver {
 
     /// The addresses of `host`, with port 0 for "the URL's".
     pub async fn resolve(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        if let Some((_, address)) = self.fixed.as_ref().filter(|(fixed, _)| *fixed == host) {
-            return Ok(vec![*address]);
+        match self.at_hand(host) {
+            Some(found) => Ok(found),
+            None => self.asked(&canonical(host)).await.map(without_port),
         }
-        self.addresses(&host)
-            .await
-            .map(|all| all.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
     }
 
-    async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        if let Ok(literal) = host.parse() {
-            return Ok(vec![literal]);
+    /// The same where nobody has to be asked: a configured address, a literal one, the hosts
+    /// file, or a lookup that still holds.
+    pub fn at_hand(&self, host: &str) -> Option<Vec<SocketAddr>> {
+        let host = canonical(host);
+        if let Some((_, address)) = self.fixed.as_ref().filter(|(fixed, _)| *fixed == host) {
+            return Some(vec![*address]);
         }
-        if let Some(known) = self.hosts.get(host) {
-            return Ok(known.clone());
+        if let Ok(literal) = host.parse() {
+            return Some(without_port(vec![literal]));
+        }
+        if let Some(known) = self.hosts.get(&host) {
+            return Some(without_port(known.clone()));
         }
         if host == "localhost" || host.ends_with(".localhost") {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            return Some(without_port(vec![
+                Ipv4Addr::LOCALHOST.into(),
+                Ipv6Addr::LOCALHOST.into(),
+            ]));
         }
+        let fresh = self.known(&host).filter(|known| known.until > Instant::now());
+        fresh.map(|known| without_port(known.addresses))
+    }
+
+    async fn asked(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         let known = self.known(host);
-        if let Some(fresh) = known.as_ref().filter(|known| known.until > Instant::now()) {
-            return Ok(fresh.addresses.clone());
-        }
         let patience = match known {
             Some(_) => self.patience.min(STALE_PATIENCE),
             None => self.patience,
@@ -181,6 +189,14 @@ impl Resolver {
         let known = Known { addresses: addresses.to_vec(), until: Instant::now() + ttl };
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), known);
     }
+}
+
+fn canonical(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn without_port(addresses: Vec<IpAddr>) -> Vec<SocketAddr> {
+    addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect()
 }
 
 /// The client's view of the resolver.

@@ -159,7 +159,7 @@ impl Vault {
     /// CKR_DEVICE_ERROR with the reason.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
         let (host, _) = &self.origin;
-        self.net.addresses(host, self.deadline()).map_err(|failed| {
+        self.net.addresses(host).map_err(|failed| {
             let advice = "check the endpoint's name and this machine's DNS, or set `address`";
             Error::new(CKR_DEVICE_ERROR, format!("{host}: {failed}; {advice}"))
         })

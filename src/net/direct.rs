@@ -1,0 +1,412 @@
+//! A direct connection: one socket and rustls, driven by blocking waits on the calling thread.
+//!
+//! What most calls go over. Beside a lane it has no runtime, so that it works in exit handlers and
+//! on threads of a host's own runtime, and costs about a third of a lane's processor time
+//! (docs/adr/004-direct-connections.md). Sending never raises SIGPIPE.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use reqwest::Url;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, connect,
+        ipproto, recv, send, sendmsg, socket_with, sockopt,
+    },
+};
+use rustls::{ClientConnection, pki_types::ServerName};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{
+    NetError, Request, Response,
+    http1::{self, Source},
+    lane::{self, IDLE_LIMIT, LanePlan},
+};
+
+/// The next address is tried too when the one before has not answered for this long (RFC 8305
+/// recommends 250 ms).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A place for one connection.
+pub(super) struct Direct {
+    connection: Option<Connection>,
+    pub last_used: Instant,
+}
+
+impl Direct {
+    /// Without a connection yet.
+    pub fn new() -> Self {
+        Direct { connection: None, last_used: Instant::now() }
+    }
+
+    /// Sends one request and reads its answer, connecting first where needed.
+    pub fn send(
+        &mut self,
+        plan: &LanePlan,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Response, NetError> {
+        let origin = Origin::of(&request.url)?;
+        let usable = !self.stale(Instant::now());
+        let kept = self.connection.take_if(|kept| usable && kept.origin == origin && kept.alive());
+        let mut connection = match kept {
+            Some(kept) => kept,
+            None => {
+                self.connection = None;
+                Connection::open(plan, origin, deadline)?
+            }
+        };
+        let answer = connection.exchange(request, deadline)?;
+        self.last_used = Instant::now();
+        if answer.reusable {
+            self.connection = Some(connection);
+        }
+        Ok(answer.response)
+    }
+
+    /// Idle for longer than [`IDLE_LIMIT`].
+    pub fn stale(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_used) > IDLE_LIMIT
+    }
+}
+
+/// Whom a connection leads to.
+#[derive(Clone, PartialEq, Eq)]
+struct Origin {
+    /// As it stands in the URL, without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    fn of(url: &Url) -> Result<Origin, NetError> {
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err(NetError::Connect("the URL has no host".into()));
+        };
+        if url.scheme() != "https" {
+            return Err(NetError::Connect("not an https URL".into()));
+        }
+        Ok(Origin { host: host.trim_matches(['[', ']']).to_owned(), port })
+    }
+}
+
+struct Connection {
+    origin: Origin,
+    tls: ClientConnection,
+    socket: Socket,
+    /// The request, wiped once it is sent; kept for its room.
+    outgoing: Zeroizing<Vec<u8>>,
+}
+
+impl Connection {
+    fn open(plan: &LanePlan, origin: Origin, deadline: Instant) -> Result<Connection, NetError> {
+        let limit = (Instant::now() + plan.connect_timeout).min(deadline);
+        let found = match plan.resolver.at_hand(&origin.host) {
+            Some(found) => found,
+            None => lane::look_up(&plan.resolver, &origin.host)?,
+        };
+        let with_port = |mut address: SocketAddr| {
+            if address.port() == 0 {
+                address.set_port(origin.port);
+            }
+            address
+        };
+        let addresses: Vec<SocketAddr> = found.into_iter().map(with_port).collect();
+        let socket = Socket::connect(&addresses, limit, plan.connect_timeout)?;
+        let name = ServerName::try_from(origin.host.clone());
+        let name = name.map_err(|_| NetError::Connect("the host has no valid name".into()))?;
+        let tls = ClientConnection::new(plan.tls.config()?, name).map_err(refused)?;
+        let mut connection =
+            Connection { origin, tls, socket, outgoing: Zeroizing::new(Vec::new()) };
+        connection.handshake(limit).map_err(|error| match error {
+            NetError::Timeout if Instant::now() < deadline => too_slow(plan.connect_timeout),
+            other => other,
+        })?;
+        Ok(connection)
+    }
+
+    fn handshake(&mut self, limit: Instant) -> Result<(), NetError> {
+        let gone = |error: io::Error| NetError::Connect(format!("TLS handshake: {error}"));
+        while self.tls.is_handshaking() {
+            if self.tls.wants_write() {
+                match self.tls.write_tls(&mut self.socket) {
+                    Ok(_) => {}
+                    Err(error) if again(&error) => self.socket.wait(PollFlags::OUT, limit)?,
+                    Err(error) => return Err(gone(error)),
+                }
+                continue;
+            }
+            self.socket.wait(PollFlags::IN, limit)?;
+            match self.tls.read_tls(&mut self.socket) {
+                Ok(0) => return Err(gone(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {
+                    if let Err(error) = self.tls.process_new_packets() {
+                        // The alert that tells the server why; whether it goes out matters to
+                        // nobody here.
+                        let _ = self.tls.write_tls(&mut self.socket);
+                        return Err(refused(error));
+                    }
+                }
+                Err(error) if again(&error) => {}
+                Err(error) => return Err(gone(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing has ended it while it was idle. Reads what came meanwhile: session tickets.
+    fn alive(&mut self) -> bool {
+        loop {
+            match self.tls.read_tls(&mut self.socket) {
+                Ok(0) => return false,
+                Ok(_) => match self.tls.process_new_packets() {
+                    Ok(state)
+                        if !state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 => {}
+                    _ => return false,
+                },
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<http1::Answer, NetError> {
+        http1::write_request(&mut self.outgoing, request);
+        let sent = self.write(deadline);
+        self.outgoing.zeroize();
+        // A server may answer, and close, before it has read everything.
+        if let Err(lost @ (NetError::Timeout | NetError::Connect(_))) = sent {
+            return Err(lost);
+        }
+        let answer =
+            http1::read_answer(&mut Incoming { connection: self, deadline }, &request.method);
+        match (answer, sent) {
+            (Err(NetError::Lost(_)), Err(lost)) => Err(lost),
+            (answer, _) => answer,
+        }
+    }
+
+    fn write(&mut self, deadline: Instant) -> Result<(), NetError> {
+        let (mut done, mut left) = (0, self.outgoing.len());
+        while left > 0 || self.tls.wants_write() {
+            if left > 0 {
+                let start = self.outgoing.len() - left;
+                let taken = self.tls.writer().write(&self.outgoing[start..]).map_err(lost)?;
+                left -= taken;
+            }
+            match self.tls.write_tls(&mut self.socket) {
+                Ok(sent) => done += sent,
+                Err(error) if again(&error) => self.socket.wait(PollFlags::OUT, deadline)?,
+                Err(error) if done == 0 => {
+                    return Err(NetError::Connect(format!(
+                        "closed before anything was sent: {error}"
+                    )));
+                }
+                Err(error) => return Err(lost(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection that an answer is read from.
+struct Incoming<'a> {
+    connection: &'a mut Connection,
+    deadline: Instant,
+}
+
+impl Source for Incoming<'_> {
+    fn more(&mut self, into: &mut Zeroizing<Vec<u8>>) -> Result<bool, NetError> {
+        let Connection { tls, socket, .. } = &mut *self.connection;
+        let mut chunk = Zeroizing::new([0; 4096]);
+        loop {
+            match tls.reader().read(&mut chunk[..]) {
+                Ok(0) => return Ok(false),
+                Ok(read) => {
+                    append(into, &chunk[..read]);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The end without TLS saying so: somebody may have cut the answer.
+                Err(error) => return Err(lost(error)),
+            }
+            socket.wait(PollFlags::IN, self.deadline)?;
+            match tls.read_tls(socket) {
+                Ok(_) => {
+                    tls.process_new_packets().map_err(|error| NetError::Lost(error.to_string()))?;
+                }
+                Err(error) if again(&error) => {}
+                Err(error) => return Err(lost(error)),
+            }
+        }
+    }
+}
+
+/// Appends without leaving a copy behind where the vector has to grow.
+fn append(into: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    if into.capacity() - into.len() < bytes.len() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * (into.len() + bytes.len())));
+        larger.extend_from_slice(into);
+        *into = larger;
+    }
+    into.extend_from_slice(bytes);
+}
+
+/// A connected socket that never blocks and never raises SIGPIPE.
+struct Socket(OwnedFd);
+
+impl Socket {
+    /// Connects to the first address that answers, each started [`STAGGER`] after the one before.
+    fn connect(
+        addresses: &[SocketAddr],
+        limit: Instant,
+        patience: Duration,
+    ) -> Result<Socket, NetError> {
+        let mut waiting = addresses.iter();
+        let mut trying: Vec<(SocketAddr, OwnedFd)> = Vec::with_capacity(addresses.len());
+        let mut failed = NetError::Connect("the name has no address".into());
+        loop {
+            if let Some(address) = waiting.next() {
+                match start(*address) {
+                    Ok((fd, true)) => return Socket::ready(fd, patience),
+                    Ok((fd, false)) => trying.push((*address, fd)),
+                    Err(error) => {
+                        failed = unreachable(*address, error);
+                        continue;
+                    }
+                }
+            } else if trying.is_empty() {
+                return Err(failed);
+            }
+            let pause = match waiting.len() {
+                0 => limit,
+                _ => limit.min(Instant::now() + STAGGER),
+            };
+            let mut polled: Vec<PollFd<'_>> =
+                trying.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::OUT)).collect();
+            let happened = wait(&mut polled, pause)?;
+            let done: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+            if !happened && Instant::now() >= limit {
+                return Err(too_slow(patience));
+            }
+            let mut done = done.into_iter();
+            let (ended, still) = trying.into_iter().partition(|_| done.next() == Some(true));
+            trying = still;
+            let ended: Vec<(SocketAddr, OwnedFd)> = ended;
+            for (address, fd) in ended {
+                match sockopt::socket_error(&fd) {
+                    Ok(Ok(())) => return Socket::ready(fd, patience),
+                    Ok(Err(error)) | Err(error) => failed = unreachable(address, error),
+                }
+            }
+        }
+    }
+
+    fn ready(fd: OwnedFd, patience: Duration) -> Result<Socket, NetError> {
+        let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        let set = sockopt::set_tcp_nodelay(&fd, true)
+            // A firewall that forgot an idle connection drops what is sent on it: that is noticed
+            // after the time a connection may take, and not at the deadline.
+            .and_then(|()| sockopt::set_tcp_user_timeout(&fd, milliseconds));
+        set.map_err(|error| NetError::Connect(error.to_string()))?;
+        Ok(Socket(fd))
+    }
+
+    /// Waits until the socket may be read or written, or is broken.
+    fn wait(&self, what: PollFlags, deadline: Instant) -> Result<(), NetError> {
+        match wait(&mut [PollFd::new(&self.0, what)], deadline)? {
+            true => Ok(()),
+            false => Err(NetError::Timeout),
+        }
+    }
+}
+
+/// Starts connecting; true if it is done already.
+fn start(address: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    match connect(&fd, &address) {
+        Ok(()) => Ok((fd, true)),
+        // An interrupted connect goes on by itself.
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok((fd, false)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Polls until something happened (true) or the deadline passed, whatever signals come.
+fn wait(polled: &mut [PollFd<'_>], deadline: Instant) -> Result<bool, NetError> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        let timeout = Timespec { tv_sec: seconds, tv_nsec: i64::from(left.subsec_nanos()) };
+        match poll(polled, Some(&timeout)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(NetError::Resources(error.to_string())),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (read, _) = recv(&self.0, into, RecvFlags::empty())?;
+        Ok(read)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        Ok(send(&self.0, from, SendFlags::NOSIGNAL)?)
+    }
+
+    fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut control = SendAncillaryBuffer::default();
+        Ok(sendmsg(&self.0, from, &mut control, SendFlags::NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn lost(error: io::Error) -> NetError {
+    NetError::Lost(error.to_string())
+}
+
+fn refused(error: rustls::Error) -> NetError {
+    match error {
+        rustls::Error::InvalidCertificate(reason) => NetError::Untrusted(reason.to_string()),
+        other => NetError::Connect(format!("TLS handshake: {other}")),
+    }
+}
+
+fn unreachable(address: SocketAddr, error: Errno) -> NetError {
+    match error {
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
+            NetError::Resources(error.to_string())
+        }
+        _ => NetError::Connect(format!("{address}: {error}")),
+    }
+}
+
+fn too_slow(patience: Duration) -> NetError {
+    NetError::Connect(format!("no connection within {patience:?}"))
+}
