@@ -188,11 +188,7 @@ fn redirected(url: &Url, endpoint: &ManagedIdentityEndpoint) -> Option<Url> {
 
 fn raw(answer: &net::Response) -> azure_core::Result<AsyncRawResponse> {
     let mut headers = Headers::new();
-    for (name, value) in &answer.headers {
-        if let Ok(value) = value.to_str() {
-            headers.insert(name.as_str().to_owned(), value.to_owned());
-        }
-    }
+    answer.headers.each(|name, value| headers.insert(name.to_owned(), value.to_owned()));
     let status = StatusCode::from(answer.status);
     Ok(AsyncRawResponse::from_bytes(status, headers, answer.body.to_vec()))
 }

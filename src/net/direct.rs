@@ -227,23 +227,24 @@ struct Incoming<'a> {
 impl Source for Incoming<'_> {
     fn more(&mut self, into: &mut Zeroizing<Vec<u8>>) -> Result<bool, NetError> {
         let Connection { tls, socket, .. } = &mut *self.connection;
-        let mut chunk = Zeroizing::new([0; 4096]);
         loop {
-            match tls.reader().read(&mut chunk[..]) {
-                Ok(0) => return Ok(false),
-                Ok(read) => {
-                    append(into, &chunk[..read]);
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The end without TLS saying so: somebody may have cut the answer.
-                Err(error) => return Err(lost(error)),
+            let state =
+                tls.process_new_packets().map_err(|error| NetError::Lost(error.to_string()))?;
+            let (filled, ready) = (into.len(), state.plaintext_bytes_to_read());
+            if ready > 0 {
+                make_room(into, ready);
+                into.resize(filled + ready, 0);
+                tls.reader().read_exact(&mut into[filled..]).map_err(lost)?;
+                return Ok(true);
+            }
+            if state.peer_has_closed() {
+                return Ok(false);
             }
             socket.wait(PollFlags::IN, self.deadline)?;
             match tls.read_tls(socket) {
-                Ok(_) => {
-                    tls.process_new_packets().map_err(|error| NetError::Lost(error.to_string()))?;
-                }
+                // The end without TLS saying so: somebody may have cut the answer.
+                Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
                 Err(error) if again(&error) => {}
                 Err(error) => return Err(lost(error)),
             }
@@ -251,14 +252,13 @@ impl Source for Incoming<'_> {
     }
 }
 
-/// Appends without leaving a copy behind where the vector has to grow.
-fn append(into: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
-    if into.capacity() - into.len() < bytes.len() {
-        let mut larger = Zeroizing::new(Vec::with_capacity(2 * (into.len() + bytes.len())));
-        larger.extend_from_slice(into);
-        *into = larger;
+/// Makes room for so much more without leaving a copy behind.
+fn make_room(vector: &mut Zeroizing<Vec<u8>>, more: usize) {
+    if vector.capacity() - vector.len() < more {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * (vector.len() + more)));
+        larger.extend_from_slice(vector);
+        *vector = larger;
     }
-    into.extend_from_slice(bytes);
 }
 
 /// A connected socket that never blocks and never raises SIGPIPE.

@@ -5,15 +5,13 @@ use std::io::Write as _;
 
 use reqwest::{
     Method, Url,
-    header::{
-        CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING},
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     NetError, Request, Response,
-    message::{Body, MAX_BODY},
+    message::{Body, Headers, MAX_BODY},
 };
 
 /// An answer's status line and headers may be this long, bytes, and have this many headers.
@@ -81,9 +79,9 @@ fn host_and_port(url: &Url) -> String {
 /// Those of the source; [`NetError::TooLong`]; [`NetError::Lost`] for what is no HTTP/1.1 answer,
 /// or ends before it is whole.
 pub(super) fn read_answer(source: &mut impl Source, method: &Method) -> Result<Answer, NetError> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
+    let mut bytes = Zeroizing::new(Vec::new());
     let head = loop {
-        match Head::parse(&bytes)? {
+        match Head::parse(&bytes, method)? {
             // 100 (Continue) and its like are no answers.
             Some(head) if (100..200).contains(&head.status) => {
                 bytes.drain(..head.length);
@@ -97,62 +95,80 @@ pub(super) fn read_answer(source: &mut impl Source, method: &Method) -> Result<A
             }
         }
     };
-    let framing = Framing::of(&head, method)?;
+    let raw = bytes[..head.length].into();
     let mut rest = Rest { source, bytes, at: head.length };
-    let body = match framing {
+    let body = match head.framing {
         Framing::Length(length) => rest.exactly(length)?,
         Framing::Chunks => rest.chunks()?,
         Framing::UntilEnd => rest.until_end()?,
     };
     // Bytes beyond the answer belong to nothing that was asked.
-    let clean = rest.at == rest.bytes.len() && !matches!(framing, Framing::UntilEnd);
+    let clean = rest.at == rest.bytes.len() && !matches!(head.framing, Framing::UntilEnd);
     let reusable = clean && head.persistent;
-    let Head { status, headers, .. } = head;
-    Ok(Answer { response: Response { status, headers, body }, reusable })
+    let response = Response { status: head.status, headers: Headers::Head(raw), body };
+    Ok(Answer { response, reusable })
 }
 
 fn broken(what: &str) -> NetError {
     NetError::Lost(what.to_owned())
 }
 
+/// The headers of a whole and valid head that are visible ASCII.
+pub(super) fn each_header<'a>(head: &'a [u8], mut with: impl FnMut(&'a str, &'a str)) {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut fields);
+    // A head that was refused has no headers.
+    if parsed.parse(head).is_ok() {
+        for field in parsed.headers.iter() {
+            if let Ok(value) = std::str::from_utf8(field.value) {
+                with(field.name, value);
+            }
+        }
+    }
+}
+
+/// What of a head decides how the rest is read.
 struct Head {
     status: u16,
-    headers: HeaderMap,
     /// Bytes up to the body.
     length: usize,
     persistent: bool,
+    framing: Framing,
 }
 
 impl Head {
     /// None while it is not whole.
-    fn parse(bytes: &[u8]) -> Result<Option<Head>, NetError> {
+    fn parse(bytes: &[u8], method: &Method) -> Result<Option<Head>, NetError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut fields);
         let refused = |error: httparse::Error| broken(&format!("not HTTP: {error}"));
         let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(refused)? else {
             return Ok(None);
         };
-        let mut headers = HeaderMap::with_capacity(parsed.headers.len());
-        for field in parsed.headers.iter() {
-            let name = HeaderName::from_bytes(field.name.as_bytes());
-            let value = HeaderValue::from_bytes(field.value);
-            if let (Ok(name), Ok(value)) = (name, value) {
-                headers.append(name, value);
-            }
-        }
-        let says = |what: &str| tokens(&headers, &CONNECTION).any(|token| token == what);
+        let status = parsed.code.unwrap_or(0);
+        let says = |what: &str| {
+            tokens(parsed.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case(what))
+        };
         let persistent = match parsed.version {
             Some(1) => !says("close"),
             _ => says("keep-alive"),
         };
-        Ok(Some(Head { status: parsed.code.unwrap_or(0), headers, length, persistent }))
+        let framing = Framing::of(status, parsed.headers, method)?;
+        Ok(Some(Head { status, length, persistent, framing }))
     }
 }
 
-/// The comma-separated values of all headers of a name, in lower case.
-fn tokens(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|token| token.trim().to_ascii_lowercase())
+/// The comma-separated values of all headers of a name.
+fn tokens<'a>(
+    headers: &'a [httparse::Header<'_>],
+    name: HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    let named = headers.iter().filter(move |field| name.as_str().eq_ignore_ascii_case(field.name));
+    let values = named.filter_map(|field| std::str::from_utf8(field.value).ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// How long a body is (RFC 9112, 6.3).
@@ -164,17 +180,21 @@ enum Framing {
 }
 
 impl Framing {
-    fn of(head: &Head, method: &Method) -> Result<Framing, NetError> {
-        if *method == Method::HEAD || matches!(head.status, 204 | 304) {
+    fn of(
+        status: u16,
+        headers: &[httparse::Header<'_>],
+        method: &Method,
+    ) -> Result<Framing, NetError> {
+        if *method == Method::HEAD || matches!(status, 100..200 | 204 | 304) {
             return Ok(Framing::Length(0));
         }
-        if let Some(last) = tokens(&head.headers, &TRANSFER_ENCODING).last() {
-            return match last.as_str() {
-                "chunked" => Ok(Framing::Chunks),
-                _ => Err(broken("a transfer coding that was not offered")),
+        if let Some(last) = tokens(headers, TRANSFER_ENCODING).last() {
+            return match last.eq_ignore_ascii_case("chunked") {
+                true => Ok(Framing::Chunks),
+                false => Err(broken("a transfer coding that was not offered")),
             };
         }
-        let mut lengths = tokens(&head.headers, &CONTENT_LENGTH);
+        let mut lengths = tokens(headers, CONTENT_LENGTH);
         let Some(length) = lengths.next() else { return Ok(Framing::UntilEnd) };
         let number = length.parse().ok().filter(|_| length.bytes().all(|b| b.is_ascii_digit()));
         match number {

@@ -206,7 +206,7 @@ async fn exchange(
         }
         Ok(Response {
             status: answer.status().as_u16(),
-            headers: std::mem::take(answer.headers_mut()),
+            headers: std::mem::take(answer.headers_mut()).into(),
             body: body.0,
         })
     };

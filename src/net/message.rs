@@ -9,6 +9,8 @@ use reqwest::{
 };
 use zeroize::Zeroizing;
 
+use super::http1;
+
 /// Answers longer than this are refused, bytes. A full page of keys is about 20 kB, a certificate
 /// with its policy 5 kB.
 pub const MAX_BODY: usize = 4 << 20;
@@ -59,7 +61,7 @@ pub struct Response {
     /// Status code.
     pub status: u16,
     /// All headers.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body, at most [`MAX_BODY`] bytes, wiped on drop.
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -67,7 +69,55 @@ pub struct Response {
 impl Response {
     /// A header as text; None when absent or not visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
+        self.headers.find(name)
+    }
+}
+
+/// An answer's headers. Most answers are asked for none of theirs, so what came over a direct
+/// connection is kept as it came and parsed when somebody asks.
+pub enum Headers {
+    /// Parsed by the client of a lane.
+    Map(HeaderMap),
+    /// Status line and headers, a whole and valid head.
+    Head(Box<[u8]>),
+}
+
+impl Headers {
+    /// All that are visible ASCII, in the order they came.
+    pub fn each(&self, mut with: impl FnMut(&str, &str)) {
+        match self {
+            Headers::Map(map) => {
+                for (name, value) in map {
+                    if let Ok(value) = value.to_str() {
+                        with(name.as_str(), value);
+                    }
+                }
+            }
+            Headers::Head(head) => {
+                http1::each_header(head, |name, value| with(&name.to_ascii_lowercase(), value));
+            }
+        }
+    }
+
+    fn find(&self, wanted: &str) -> Option<&str> {
+        match self {
+            Headers::Map(map) => map.get(wanted).and_then(|value| value.to_str().ok()),
+            Headers::Head(head) => {
+                let mut found = None;
+                http1::each_header(head, |name, value| {
+                    if found.is_none() && name.eq_ignore_ascii_case(wanted) {
+                        found = Some(value);
+                    }
+                });
+                found
+            }
+        }
+    }
+}
+
+impl From<HeaderMap> for Headers {
+    fn from(map: HeaderMap) -> Self {
+        Headers::Map(map)
     }
 }
 

@@ -32,7 +32,7 @@ use self::{
 };
 pub use self::{
     lane::Pace,
-    message::{MAX_BODY, NetError, Request, Response},
+    message::{Headers, MAX_BODY, NetError, Request, Response},
     surroundings::Surroundings,
 };
 use crate::{

@@ -128,7 +128,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        Response { status: 429, headers, body: Vec::new().into() }
+        Response { status: 429, headers: headers.into(), body: Vec::new().into() }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     config::TokenConfig,
     credential::Token,
     error::{Error, Result},
+    hex,
     net::{Request, Response},
 };
 
@@ -172,7 +173,7 @@ pub(super) fn request_id() -> Result<HeaderValue> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| failed())?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    let hex = hex::encode(&bytes);
     let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
     HeaderValue::from_str(&id).map_err(|_| failed())
 }

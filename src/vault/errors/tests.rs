@@ -8,7 +8,7 @@ use crate::documents;
 fn answer(status: u16, body: &str) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert("x-ms-request-id", HeaderValue::from_static("rid"));
-    Response { status, headers, body: body.as_bytes().to_vec().into() }
+    Response { status, headers: headers.into(), body: body.as_bytes().to_vec().into() }
 }
 
 fn error(operation: Operation, status: u16, body: &str) -> Error {
