@@ -33,6 +33,18 @@ emulator: deps ## serve a vault and a Managed HSM until Ctrl-C
 bench-emulator: ## signatures per second that the emulator makes over warm TLS
 	cargo bench --package akv-emulator
 
+bench: deps ## what the module costs beside the wire, in about five minutes; rewrites docs/performance.md
+	cargo build --release --package akv-pkcs11 --package akv-pkcs11-bench
+	target/release/akv-pkcs11-bench --markdown docs/performance.md --json target/bench.json
+
+bench-quick: deps ## the same in under a minute, printed only
+	cargo build --release --package akv-pkcs11 --package akv-pkcs11-bench
+	target/release/akv-pkcs11-bench --quick
+
+bench-instructions: deps ## instructions of one signature, compared with benches/instructions.txt
+	cargo build --release --package akv-pkcs11 --package akv-pkcs11-bench
+	target/release/akv-pkcs11-bench instructions --recorded benches/instructions.txt $(UPDATE)
+
 release: ## the module and the tool, in target/release
 	cargo build --release --package akv-pkcs11 --package akv-pkcs11-tools
 
@@ -43,4 +55,4 @@ install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, B
 deps: ## install what is missing for all this
 	@scripts/install-deps
 
-.PHONY: help quickstart test lint fmt docs emulator bench-emulator release install deps
+.PHONY: help quickstart test lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps

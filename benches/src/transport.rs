@@ -44,20 +44,12 @@ pub fn run(
     report: &mut Report,
 ) -> io::Result<Measured> {
     let mut twin = setup.twin(0, "max_connections = 256")?;
-    let mut workers = Vec::new();
-    for name in &NAMES[..4] {
-        let ports = serde_json::to_string(&twin.ports)?;
-        let mut command = setup.again(&["worker", name]);
-        command.arg("--folder").arg(setup.folder.path()).args(["--ports", &ports]);
-        workers.push(Worker::start(command.args(arguments(&setup.target())))?);
-    }
-    if let Some(other) = other {
-        let mut command = std::process::Command::new("/proc/self/exe");
-        workers.push(Worker::start(command.args(["worker", "other"]).args(arguments(other)))?);
-    }
     report.section("C_SignInit + C_Sign over TLS, beside a plain ping-pong and a bare client");
     let mut bare_p50_at_5 = 0.0;
     for &delay in plan.delays {
+        // Afresh for each delay, so that connections are those of as many callers, not of more
+        // that were there before.
+        let mut workers = workers(setup, &twin, other)?;
         for &threads in plan.threads {
             let order = Order { threads, milliseconds: plan.milliseconds };
             twin.delay(Duration::from_millis(delay))?;
@@ -69,6 +61,21 @@ pub fn run(
         }
     }
     Ok(Measured { bare_p50_at_5 })
+}
+
+fn workers(setup: &Setup, twin: &Twin, other: Option<&Target>) -> io::Result<Vec<Worker>> {
+    let mut workers = Vec::new();
+    for name in &NAMES[..4] {
+        let ports = serde_json::to_string(&twin.ports)?;
+        let mut command = setup.again(&["worker", name]);
+        command.arg("--folder").arg(setup.folder.path()).args(["--ports", &ports]);
+        workers.push(Worker::start(command.args(arguments(&setup.target())))?);
+    }
+    if let Some(other) = other {
+        let mut command = std::process::Command::new("/proc/self/exe");
+        workers.push(Worker::start(command.args(["worker", "other"]).args(arguments(other)))?);
+    }
+    Ok(workers)
 }
 
 /// What later parts need of this one.
