@@ -83,6 +83,7 @@ fn cbc_chains_requests_and_pads_the_last() {
     assert_eq!(one_shot(&s, Family::Encrypt, &plain, key, &[]), Ok(vec![]));
     assert_eq!(emulator.requests(HSM), 0, "nothing of that was sent");
     // One ciphertext in 256 ends like padding by chance; not four in a row.
+    let padded = cbc(CKM_AES_CBC_PAD, &[3; 16]);
     let wrong = (1..=4).map(|byte| one_shot(&s, Family::Decrypt, &padded, key, &[byte; 32]));
     assert!(wrong.into_iter().any(|answer| answer == Err(CKR_ENCRYPTED_DATA_INVALID)));
 }
