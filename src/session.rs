@@ -11,6 +11,7 @@ use crate::operation::{
     find::Found,
     message::{MessageCrypting, MessageSigning, MessageVerifying},
     recover::{Recovering, SigningRecoverably},
+    secret::Kept,
     sign::Signing,
     verify::Verifying,
 };
@@ -52,6 +53,8 @@ pub struct Session {
     pub message_sign: Family<MessageSigning>,
     /// C_MessageVerify….
     pub message_verify: Family<MessageVerifying>,
+    /// The value of a secret between the two calls that read it. Held for a breath.
+    pub secret: Mutex<Kept>,
 }
 
 impl Session {
@@ -74,6 +77,7 @@ impl Session {
             message_decrypt: Family::default(),
             message_sign: Family::default(),
             message_verify: Family::default(),
+            secret: Mutex::default(),
         }
     }
 
@@ -98,6 +102,7 @@ impl Session {
             && self.message_decrypt.is_quiet()
             && self.message_sign.is_quiet()
             && self.message_verify.is_quiet()
+            && !matches!(self.secret.try_lock(), Err(TryLockError::WouldBlock))
     }
 }
 

@@ -321,6 +321,15 @@ impl Handles<'_> {
     }
 }
 
+/// What a caller wants of an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// How long its value is (pValue is NULL).
+    Length,
+    /// Its value.
+    Value,
+}
+
 /// A template: attributes given by the caller, or places to put their values.
 #[derive(Clone, Copy)]
 pub struct Template<'a> {
@@ -367,6 +376,23 @@ impl<'a> Template<'a> {
                 Ok((attribute.type_, value))
             })
             .collect()
+    }
+
+    /// Whether an attribute is among those asked for, and how; None where it is not.
+    ///
+    /// # Errors
+    /// CKR_ARGUMENTS_BAD for a template that cannot be.
+    pub fn asks_for(&self, kind: CK_ATTRIBUTE_TYPE) -> Result<Option<Asked>> {
+        let mut asked = None;
+        for i in 0..self.len()? {
+            // SAFETY: an attribute by `promised`'s contract.
+            let attribute = unsafe { self.entry(i).read_unaligned() };
+            if attribute.type_ == kind && asked != Some(Asked::Value) {
+                let length = attribute.pValue.is_null();
+                asked = Some(if length { Asked::Length } else { Asked::Value });
+            }
+        }
+        Ok(asked)
     }
 
     /// Asks `value` for each attribute and stores it (C_GetAttributeValue, clause 5.7.5): every

@@ -1,16 +1,20 @@
 //! C_CreateObject, C_CopyObject, C_DestroyObject, C_GetObjectSize, C_GetAttributeValue,
 //! C_SetAttributeValue.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
-use super::arg::{Place, Template as Given};
+use super::arg::{Asked, Place, Template as Given};
 use crate::{
     error::{Error, Result},
     module::Module,
-    object::template::Template,
-    operation::{change, create},
+    object::{data, template::Template},
+    operation::{
+        change, create,
+        secret::{self, Kept},
+    },
     session::Session,
     slot::Slot,
 };
@@ -89,8 +93,37 @@ pub(super) fn attributes(
     object: CK_OBJECT_HANDLE,
     template: Given<'_>,
 ) -> Result<()> {
-    let object = module.object(&session, object)?;
-    template.fill(|kind| object.value(kind))
+    let found = module.object(&session, object)?;
+    let secret = match (template.asks_for(CKA_VALUE)?, data::secret_name(&found)) {
+        (Some(_), Some(name)) => Some(read(module.slot(&session), &session, object, name)),
+        _ => None,
+    };
+    let outcome = template.fill(|kind| match &secret {
+        Some(secret) if kind == CKA_VALUE => {
+            secret.as_ref().map(|value| value.as_slice()).map_err(Clone::clone)
+        }
+        _ => found.value(kind),
+    });
+    let given = outcome.is_ok() && template.asks_for(CKA_VALUE)? == Some(Asked::Value);
+    if let Some(Ok(value)) = secret.filter(|_| !given) {
+        kept(&session).put(object, value);
+    }
+    outcome
+}
+
+/// The value of a secret: the one whose length this session asked for just now, or a new request.
+fn read(
+    slot: &Slot,
+    session: &Session,
+    object: CK_OBJECT_HANDLE,
+    name: &str,
+) -> Result<Zeroizing<Vec<u8>>> {
+    let fetched = kept(session).take(object);
+    fetched.map_or_else(|| secret::value(slot, name), Ok)
+}
+
+fn kept(session: &Session) -> MutexGuard<'_, Kept> {
+    session.secret.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn set_attributes(

@@ -214,6 +214,26 @@ pub static TOKEN: &[Key] = &[
                   C_CreateObject stores certificates. It must exist.",
     },
     Key {
+        name: "certificate_chains",
+        kind: Flag,
+        absent: Is("false"),
+        example: "true",
+        meaning: "Show the issuers of a vault's certificates too, from the secret behind each: \
+                  needs the permission to get secrets. That secret holds the private key as well \
+                  where the certificate's policy lets it be exported: it is wiped without being \
+                  read.",
+    },
+    Key {
+        name: "secrets",
+        kind: Texts(rules::secret_name),
+        absent: Means("none"),
+        example: r#"["database-password"]"#,
+        meaning: "Secrets of the vault shown as data objects (CKO_DATA): those of these names, or \
+                  `[\"*\"]` for all; never those behind certificates. A value is asked for when it \
+                  is read, and not kept. Without the permission to list secrets only named ones \
+                  are found.",
+    },
+    Key {
         name: "login",
         kind: OneOf(&["none", "client-secret", "pin"]),
         absent: Is(r#""none""#),

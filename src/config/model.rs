@@ -80,6 +80,10 @@ pub struct TokenConfig {
     /// Directory whose `*.pem`/`*.crt` files are certificates too, and where
     /// C_CreateObject(CKO_CERTIFICATE, CKA_TOKEN true) stores them.
     pub certificate_dir: Option<PathBuf>,
+    /// The issuers of the vault's certificates are taken from the secrets behind those.
+    pub certificate_chains: bool,
+    /// The secrets of the vault that are data objects.
+    pub secrets: Secrets,
     /// Which versions of a key are objects.
     pub versions: Versions,
     /// Who must log in, if anybody.
@@ -154,6 +158,17 @@ pub struct KeyName {
     pub name: String,
     /// 32 hex digits; None = current.
     pub version: Option<String>,
+}
+
+/// Secrets that a token shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// None: nothing is asked about secrets.
+    None,
+    /// All that may be listed.
+    All,
+    /// These, `^[0-9a-zA-Z-]{1,127}$` each; never empty.
+    Named(Vec<String>),
 }
 
 /// A PEM file, read at C_Initialize.

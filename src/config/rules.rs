@@ -107,6 +107,14 @@ pub fn key_name(value: &str) -> Result<(), &'static str> {
     }
 }
 
+/// The name of a secret, or `*` for all.
+pub fn secret_name(value: &str) -> Result<(), &'static str> {
+    if value != "*" && !name_is_legal(value) {
+        return Err("is not a secret's name (1 to 127 letters, digits and hyphens), nor \"*\"");
+    }
+    Ok(())
+}
+
 /// `^[0-9a-zA-Z-]{1,127}$`, the service's rule for object names.
 pub fn name_is_legal(name: &str) -> bool {
     (1..=127).contains(&name.len())

@@ -6,7 +6,7 @@ use akv_wire::{ApiVersion, Feature};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Endpoint, KeyName, Login, OnDeletedName, Service, TokenConfig, Versions,
+    Endpoint, KeyName, Login, OnDeletedName, Secrets, Service, TokenConfig, Versions,
     cloud::{self, Cloud},
     convert::Context,
     credential::{self, Credential},
@@ -124,6 +124,8 @@ pub fn read(
         keys: key_names(s)?,
         certificates,
         certificate_dir: s.path("certificate_dir").map(ToOwned::to_owned),
+        certificate_chains: s.need("certificate_chains", s.flag("certificate_chains"))?,
+        secrets: secrets(s, hsm)?,
         versions: match s.text("versions") {
             Some("enabled") => Versions::Enabled,
             _ => Versions::Current,
@@ -254,6 +256,24 @@ fn key_names(s: &Section<'_>) -> Result<Option<Vec<KeyName>>> {
         names.push(KeyName { name: name.to_owned(), version });
     }
     Ok(Some(names))
+}
+
+fn secrets(s: &Section<'_>, hsm: bool) -> Result<Secrets> {
+    let names = match s.texts("secrets") {
+        None => return Ok(Secrets::None),
+        Some(_) if hsm => {
+            return Err(s.error("secrets", "secrets: a Managed HSM has keys and nothing else"));
+        }
+        Some([]) => return Err(s.refuse("secrets", "is empty; leave it out to show none")),
+        Some(names) => names,
+    };
+    match names.iter().any(|name| name == "*") {
+        true if names.len() > 1 => {
+            Err(s.error("secrets", "secrets: \"*\" means all, so it stands alone"))
+        }
+        true => Ok(Secrets::All),
+        false => Ok(Secrets::Named(names.to_vec())),
+    }
 }
 
 fn tags(s: &Section<'_>) -> Result<Vec<(String, String)>> {

@@ -49,18 +49,21 @@ impl Classes {
     pub const SECRET: Classes = Classes(4);
     /// CKO_CERTIFICATE.
     pub const CERTIFICATE: Classes = Classes(8);
+    /// CKO_DATA.
+    pub const DATA: Classes = Classes(16);
     /// None.
     pub const NONE: Classes = Classes(0);
     /// All keys.
     pub const KEYS: Classes = Classes(7);
     /// Everything.
-    pub const ALL: Classes = Classes(15);
+    pub const ALL: Classes = Classes(31);
+    const KEYS_AND_CERTIFICATES: Classes = Classes(15);
     const PRIVATE_OR_PUBLIC: Classes = Classes(3);
     const PRIVATE_OR_SECRET: Classes = Classes(5);
     const PUBLIC_OR_SECRET: Classes = Classes(6);
     const SECRET_OR_CERTIFICATE: Classes = Classes(12);
     const PUBLIC_SECRET_OR_CERTIFICATE: Classes = Classes(14);
-    const VALUED: Classes = Classes(13);
+    const VALUED: Classes = Classes(29);
     const KEY_PAIRS_AND_CERTIFICATES: Classes = Classes(11);
 
     /// The set of one CK_OBJECT_CLASS; empty for a class that has no row.
@@ -70,6 +73,7 @@ impl Classes {
             CKO_PUBLIC_KEY => Classes::PUBLIC,
             CKO_SECRET_KEY => Classes::SECRET,
             CKO_CERTIFICATE => Classes::CERTIFICATE,
+            CKO_DATA => Classes::DATA,
             _ => Classes::NONE,
         }
     }
@@ -135,10 +139,12 @@ use Kind::{BigInteger, Bool, Bytes, Date, Mechanisms, Ulong};
 pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_CLASS), Ulong, Classes::ALL, Template, "as the object"),
     row(named!(CKA_TOKEN), Bool, Classes::ALL, Template, "true"),
-    row(named!(CKA_PRIVATE), Bool, Classes::ALL, Template, "private and secret keys: true where the token has a login mode, else false; public keys and certificates: false"),
-    row(named!(CKA_LABEL), Bytes, Classes::ALL, Owner, "the key's name; the label it was given, where that is no legal name; `name@version` for an older version"),
-    row(named!(CKA_UNIQUE_ID), Bytes, Classes::ALL, Token, "`name/version#priv`, `#pub`, `#sec` or `#cert`"),
-    Row { secret: Classes::PRIVATE_OR_SECRET, ..row(named!(CKA_VALUE), Bytes, Classes::VALUED, Template, "certificate: its DER; EC private key, secret key: never given out (CKR_ATTRIBUTE_SENSITIVE)") },
+    row(named!(CKA_PRIVATE), Bool, Classes::ALL, Template, "private and secret keys, data: true where the token has a login mode, else false; public keys and certificates: false"),
+    row(named!(CKA_LABEL), Bytes, Classes::ALL, Owner, "the name of the key or secret; the label it was given, where that is no legal name; `name@version` for an older version"),
+    row(named!(CKA_UNIQUE_ID), Bytes, Classes::ALL, Token, "`name/version#priv`, `#pub`, `#sec` or `#cert`; a secret: `name#data`"),
+    row(named!(CKA_APPLICATION), Bytes, Classes::DATA, Token, "`Azure Key Vault`"),
+    Row { secret: Classes::PRIVATE_OR_SECRET, ..row(named!(CKA_VALUE), Bytes, Classes::VALUED, Template, "certificate: its DER; data: the secret, asked for when it is read; EC private key, secret key: never given out (CKR_ATTRIBUTE_SENSITIVE)") },
+    row(named!(CKA_OBJECT_ID), Bytes, Classes::DATA, Token, "empty"),
     row(named!(CKA_CERTIFICATE_TYPE), Ulong, Classes::CERTIFICATE, Template, "CKC_X_509"),
     row(named!(CKA_ISSUER), Bytes, Classes::CERTIFICATE, Template, "DER of the issuer's name"),
     row(named!(CKA_SERIAL_NUMBER), Bytes, Classes::CERTIFICATE, Template, "DER of the serial number"),
@@ -152,7 +158,7 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_CHECK_VALUE), Bytes, Classes::SECRET_OR_CERTIFICATE, Template, "certificate: first three bytes of the SHA-1 of its DER; secret key of the service: none"),
     row(named!(CKA_KEY_TYPE), Ulong, Classes::KEYS, Template, "CKK_RSA, CKK_EC, CKK_AES, or CKK_GENERIC_SECRET for a key that only signs"),
     row(named!(CKA_SUBJECT), Bytes, Classes::KEY_PAIRS_AND_CERTIFICATES, Owner, "keys: empty; certificates: DER of the subject's name"),
-    row(named!(CKA_ID), Bytes, Classes::ALL, Owner, "SHA-1 of the subjectPublicKey bits; secret keys: the 16 bytes of the version; or as set by its owner"),
+    row(named!(CKA_ID), Bytes, Classes::KEYS_AND_CERTIFICATES, Owner, "SHA-1 of the subjectPublicKey bits; secret keys: the 16 bytes of the version; or as set by its owner"),
     row(named!(CKA_SENSITIVE), Bool, Classes::PRIVATE_OR_SECRET, Template, "true"),
     row(named!(CKA_ENCRYPT), Bool, Classes::PUBLIC_OR_SECRET, Owner, "public key: true for RSA (it is local); secret key: from key_ops and enabled"),
     row(named!(CKA_DECRYPT), Bool, Classes::PRIVATE_OR_SECRET, Owner, "from key_ops and enabled"),
@@ -163,8 +169,8 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_VERIFY), Bool, Classes::PUBLIC_OR_SECRET, Owner, "public key: true (it is local); secret key: from key_ops and enabled"),
     row(named!(CKA_VERIFY_RECOVER), Bool, Classes::PUBLIC, Owner, "true for RSA (it is local)"),
     row(named!(CKA_DERIVE), Bool, Classes::KEYS, Owner, "false"),
-    row(named!(CKA_START_DATE), Date, Classes::ALL, Owner, "the day of nbf (UTC), empty without one"),
-    row(named!(CKA_END_DATE), Date, Classes::ALL, Owner, "the day of exp (UTC), empty without one"),
+    row(named!(CKA_START_DATE), Date, Classes::KEYS_AND_CERTIFICATES, Owner, "the day of nbf (UTC), empty without one"),
+    row(named!(CKA_END_DATE), Date, Classes::KEYS_AND_CERTIFICATES, Owner, "the day of exp (UTC), empty without one"),
     row(named!(CKA_MODULUS), BigInteger, Classes::PRIVATE_OR_PUBLIC, Template, "RSA: n"),
     row(named!(CKA_MODULUS_BITS), Ulong, Classes::PUBLIC, Template, "RSA: bits of n"),
     row(named!(CKA_PUBLIC_EXPONENT), BigInteger, Classes::PRIVATE_OR_PUBLIC, Template, "RSA: e"),
@@ -181,9 +187,9 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_NEVER_EXTRACTABLE), Bool, Classes::PRIVATE_OR_SECRET, Token, "false (unknown)"),
     row(named!(CKA_ALWAYS_SENSITIVE), Bool, Classes::PRIVATE_OR_SECRET, Token, "false (unknown)"),
     row(named!(CKA_KEY_GEN_MECHANISM), Ulong, Classes::KEYS, Token, "CK_UNAVAILABLE_INFORMATION"),
-    row(named!(CKA_MODIFIABLE), Bool, Classes::ALL, Template, "true for keys, false for certificates"),
+    row(named!(CKA_MODIFIABLE), Bool, Classes::ALL, Template, "true for keys, else false"),
     row(named!(CKA_COPYABLE), Bool, Classes::ALL, Template, "false"),
-    row(named!(CKA_DESTROYABLE), Bool, Classes::ALL, Template, "as `allow_delete` says; false for a `managed` key"),
+    row(named!(CKA_DESTROYABLE), Bool, Classes::ALL, Template, "as `allow_delete` says; false for a `managed` key and for data"),
     row(named!(CKA_EC_PARAMS), Bytes, Classes::PRIVATE_OR_PUBLIC, Template, "EC: DER of the curve's object identifier"),
     row(named!(CKA_EC_POINT), Bytes, Classes::PRIVATE_OR_PUBLIC, Template, "EC: DER OCTET STRING of 04‖X‖Y"),
     row(named!(CKA_ALWAYS_AUTHENTICATE), Bool, Classes::PRIVATE, Template, "false"),
@@ -358,13 +364,14 @@ mod tests {
             (Classes::PUBLIC, "public"),
             (Classes::SECRET, "secret"),
             (Classes::CERTIFICATE, "certificate"),
+            (Classes::DATA, "data"),
         ];
         for row in ATTRIBUTES {
             let having: Vec<_> =
                 classes.iter().filter(|(c, _)| row.classes.has(*c)).map(|(_, n)| *n).collect();
             let objects = match having.len() {
                 0 => "profile".to_owned(),
-                4 => "all".to_owned(),
+                5 => "all".to_owned(),
                 _ => having.join(", "),
             };
             let giver = match row.giver {

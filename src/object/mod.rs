@@ -3,6 +3,7 @@
 
 pub mod attribute;
 pub mod certificate;
+pub mod data;
 pub mod dates;
 pub mod naming;
 pub mod profile;
@@ -47,7 +48,7 @@ pub enum Material {
     Secret(SecretKey),
     /// A public key: everything it does is done here.
     Public(PublicKey),
-    /// Nothing: certificates.
+    /// Nothing: certificates, data, profiles.
     None,
 }
 

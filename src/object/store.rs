@@ -4,6 +4,7 @@
 
 mod certificates;
 mod names;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,10 @@ struct Inner {
     /// When all names were listed last.
     listed: Option<Instant>,
     certificates: Vec<StoredCertificate>,
+    /// The secrets shown.
+    secrets: Vec<CK_OBJECT_HANDLE>,
+    /// When the secrets were listed last.
+    secrets_listed: Option<Instant>,
 }
 
 impl Store {

@@ -20,6 +20,7 @@ use self::{
         version_of_certificate,
     },
 };
+use super::secret;
 use crate::{
     config::{KeyName, Versions, name_is_legal},
     error::Result,
@@ -59,9 +60,17 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         Plan::All => learn_all(slot),
     }
     .and_then(|()| if wants_certificates(wanted) { learn_certificates(slot) } else { Ok(()) });
+    let (secrets_too, secrets_only) = secret::sought(slot, wanted);
+    let secrets = if secrets_too { slot.note(secret::learn(slot)) } else { Ok(()) };
     let mut found = slot.store.find(wanted, |object| slot.shows(object));
     if found.is_empty() && asked.is_ok() {
         found = find_older(slot, wanted);
+    }
+    if let Err(error) = secrets {
+        if secrets_only && !slot.store.has_secrets() {
+            return Err(error);
+        }
+        log::warn!("token '{}': secrets are as they were seen last: {error}", slot.token.label);
     }
     match slot.note(asked) {
         Err(error) if found.is_empty() && !slot.store.has_keys() => return Err(error),

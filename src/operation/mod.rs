@@ -15,6 +15,7 @@ pub mod key;
 pub mod making;
 pub mod message;
 pub mod recover;
+pub mod secret;
 pub mod sign;
 pub mod stage;
 pub mod transfer;

@@ -105,6 +105,8 @@ const RULES: &[Rule] = rules! {
          (it must be the vault's), `scope` and this machine's clock";
     403..=403, ["KeyDisabled"], [] => CKR_KEY_FUNCTION_NOT_PERMITTED,
         "the key is disabled; enable this version or use another one";
+    403..=403, ["SecretDisabled"], [] => CKR_FUNCTION_REJECTED,
+        "the secret is disabled; enable this version or make a new one";
     403..=403, ["KeyOperationForbidden"], [] => CKR_KEY_FUNCTION_NOT_PERMITTED,
         "the key's key_ops do not allow this; add the operation to the key's permitted operations";
     403..=403, ["KeyExpired" "KeyNotYetValid"], [] => CKR_KEY_FUNCTION_NOT_PERMITTED,
@@ -118,7 +120,7 @@ const RULES: &[Rule] = rules! {
         "the identity lacks {permission}; grant it";
     404..=404, [], [Sign Encrypt Decrypt WrapKey UnwrapKey] => CKR_KEY_HANDLE_INVALID,
         "there is no such key or version (any more)";
-    404..=404, [], [ListKeys ListDeletedKeys ListCertificates Random] => CKR_DEVICE_ERROR,
+    404..=404, [], [ListKeys ListDeletedKeys ListCertificates ListSecrets Random] => CKR_DEVICE_ERROR,
         "the endpoint does not know this request; is it a Key Vault or Managed HSM, and which?";
     404..=404, [], [] => CKR_OBJECT_HANDLE_INVALID,
         "there is no such object (any more; a new one may take seconds to appear)";

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use akv_wire::{CertificateItem, DeletedKeyItem, KeyBundle, KeyItem, Page};
+use akv_wire::{CertificateItem, DeletedKeyItem, KeyBundle, KeyItem, Page, SecretItem};
 use cryptoki_sys::CKR_DEVICE_ERROR;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
@@ -62,6 +62,14 @@ impl Vault {
     /// As [`Vault::keys`].
     pub fn list_certificates(&self, deadline: Instant) -> Result<Vec<CertificateItem>> {
         self.pages(|| Ok(Call::bare(Operation::ListCertificates)), deadline)
+    }
+
+    /// All secrets, without versions and values. A Managed HSM has none and must not be asked.
+    ///
+    /// # Errors
+    /// As [`Vault::keys`].
+    pub fn secrets(&self, deadline: Instant) -> Result<Vec<SecretItem>> {
+        self.pages(|| Ok(Call::bare(Operation::ListSecrets)), deadline)
     }
 
     /// Many keys at once, paced as the configuration says; one result for each, in their order.

@@ -23,7 +23,7 @@ use std::{
 use akv_wire::{
     ApiVersion, BackupResult, Base64Url, CertificateBundle, DeletedKeyBundle, KeyBundle,
     KeyCreateParameters, KeyImportParameters, KeyReleaseParameters, KeyReleaseResult,
-    KeyRestoreParameters, KeyUpdateParameters, RotationPolicy,
+    KeyRestoreParameters, KeyUpdateParameters, RotationPolicy, SecretBundle,
 };
 use cryptoki_sys::CKR_DEVICE_ERROR;
 use reqwest::Url;
@@ -331,6 +331,16 @@ impl Vault {
     /// not be asked; `docs/errors.md`.
     pub fn certificate(&self, certificate: KeyRef<'_>) -> Result<CertificateBundle> {
         self.json(Call::new(Operation::GetCertificate, certificate)?)
+    }
+
+    /// A secret with its value, which is wiped when the bundle is dropped. That of a certificate has
+    /// the certificate's name and version.
+    ///
+    /// # Errors
+    /// [`is_not_found`] where there is none; a Managed HSM has no secrets at all and must not be
+    /// asked; `docs/errors.md`.
+    pub fn secret(&self, secret: KeyRef<'_>) -> Result<SecretBundle> {
+        self.json(Call::new(Operation::GetSecret, secret)?)
     }
 
     fn deadline(&self) -> Instant {

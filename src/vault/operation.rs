@@ -45,6 +45,10 @@ pub enum Operation {
     GetCertificate,
     /// GET `/certificates`
     ListCertificates,
+    /// GET `/secrets/{name}/{version}`
+    GetSecret,
+    /// GET `/secrets`
+    ListSecrets,
     /// GET `/deletedkeys`
     ListDeletedKeys,
     /// POST `/keys/{name}/backup`
@@ -123,6 +127,10 @@ rows! {
         "certificates/read" "certificates get" "(no certificates)";
     ListCertificates "list certificates" GET "certificates" true
         "certificates/read" "certificates list" "(no certificates)";
+    GetSecret "get secret" GET "secrets" true
+        "secrets/getSecret/action" "secrets get" "(no secrets)";
+    ListSecrets "list secrets" GET "secrets" true
+        "secrets/readMetadata/action" "secrets list" "(no secrets)";
     ListDeletedKeys "list deleted keys" GET "deletedkeys" true
         "keys/read" "list" "keys/deletedKeys/read/action";
     BackupKey "back up key" POST "keys" true
@@ -180,10 +188,18 @@ impl Operation {
     pub(super) fn missing_permission(self, service: Service) -> String {
         let row = self.row();
         match service {
-            Service::Vault => format!(
-                "data action {} (access policy: key permission {})",
-                row.vault_action, row.vault_permission
-            ),
+            Service::Vault => match row.vault_permission.split_once("s ") {
+                Some((of, permission)) => {
+                    format!(
+                        "data action {} (access policy: {of} permission {permission})",
+                        row.vault_action
+                    )
+                }
+                None => format!(
+                    "data action {} (access policy: key permission {})",
+                    row.vault_action, row.vault_permission
+                ),
+            },
             Service::ManagedHsm => format!("data action {}", row.hsm_action),
         }
     }

@@ -22,6 +22,11 @@ fn everything_is_listed_without_a_warning() {
 }
 
 #[test]
+fn secrets_of_a_vault_are_read() {
+    client().vault().seed("objects.toml").script("data.sh", &[VAULT]).run();
+}
+
+#[test]
 fn a_vault_signs_with_every_mechanism_it_lists() {
     on(VAULT, "sign.sh");
 }

@@ -36,14 +36,15 @@ fn no_log_level_shows_a_secret() {
         "keys = [
             { name = 'rsa', kty = 'RSA', size = 2048 },
             { name = 'ec', kty = 'EC', curve = 'P-256' },
-        ]",
+        ]
+        secrets = [{ name = 'kept', value = 'the-secret-that-a-vault-keeps' }]",
     );
     let (client, secret) = emulator.client_and_secret();
     let log = emulator.folder.path().join("log");
     let toml = format!(
         "log = {{ level = 'trace', sink = 'file:{}' }}\n{}{}",
         log.display(),
-        emulator.token(VAULT, "login = \"client-secret\""),
+        emulator.token(VAULT, "secrets = ['*']\nlogin = \"client-secret\""),
         emulator.token(HSM, ""),
     );
     let module = Module::load();
@@ -89,6 +90,10 @@ fn no_log_level_shows_a_secret() {
         session.find_final().unwrap();
         session.create(&[number(CKA_CLASS, CKO_DATA), bytes(CKA_VALUE, PLAINTEXT)]).unwrap_err();
     }
+    let session = module.open(0);
+    let kept = session.value(session.object(CKO_DATA, "kept"), CKA_VALUE).unwrap();
+    assert_eq!(kept, b"the-secret-that-a-vault-keeps");
+    secrets.push(kept);
     module.finalize().unwrap();
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.contains("C_Decrypt") && text.contains("sign"), "the log is there:\n{text}");

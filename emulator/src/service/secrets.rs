@@ -31,7 +31,17 @@ impl Service {
     }
 
     pub(super) fn set_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
-        let mut asked: SecretSetParameters = body::read(&request.call.body, body::SECRET_SET)?;
+        let asked: SecretSetParameters = body::read(&request.call.body, body::SECRET_SET)?;
+        let (name, new) = self.put_secret(request.name, asked)?;
+        self.ok(&self.secret_bundle(request, &name, &new, true))
+    }
+
+    /// Adds a version; answers the name as it was first written.
+    pub(super) fn put_secret(
+        &self,
+        name: &str,
+        mut asked: SecretSetParameters,
+    ) -> Result<(String, SecretVersion), Refusal> {
         let value = asked.value.take().ok_or(Refusal::MemberMissing("value"))?;
         if value.len() > MAX_VALUE {
             return Err(Refusal::BadParameter(format!(
@@ -47,15 +57,12 @@ impl Service {
             tags: check_tags(asked.tags.as_ref())?,
             managed: false,
         };
-        let bundle = {
-            let mut state = self.state.write();
-            Self::expire(&mut state.secrets, now);
-            check_free(&state.secrets, request.name, now)?;
-            let sequence = state.next_sequence();
-            let object = add_version(&mut state.secrets, request.name, new.clone(), sequence);
-            self.secret_bundle(request, &object.name, &new, true)
-        };
-        self.ok(&bundle)
+        let mut state = self.state.write();
+        Self::expire(&mut state.secrets, now);
+        check_free(&state.secrets, name, now)?;
+        let sequence = state.next_sequence();
+        let object = add_version(&mut state.secrets, name, new.clone(), sequence);
+        Ok((object.name.clone(), new))
     }
 
     pub(super) fn update_secret(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {

@@ -1,11 +1,12 @@
-//! Keys and certificates that are there from the start.
+//! Keys, certificates and secrets that are there from the start.
 
 use std::path::Path;
 
 use akv_wire::{
-    CertificateCreateParameters, CertificateKeyProperties, CertificatePolicy, Issuer,
-    KeyAttributes, KeyCreateParameters, KeyImportParameters, KeyType, SubjectAlternativeNames,
-    Tags, X509Properties,
+    CertificateCreateParameters, CertificateImportParameters, CertificateKeyProperties,
+    CertificatePolicy, CertificateSecretProperties, Issuer, KeyAttributes, KeyCreateParameters,
+    KeyImportParameters, KeyType, SecretSetParameters, SubjectAlternativeNames, Tags,
+    X509Properties,
 };
 use openssl::pkey::PKey;
 use serde::Deserialize;
@@ -22,8 +23,10 @@ use crate::state::folded;
 pub struct Seed {
     /// Keys.
     pub keys: Vec<KeySeed>,
-    /// Self-signed certificates (vaults only).
+    /// Certificates (vaults only).
     pub certificates: Vec<CertificateSeed>,
+    /// Secrets (vaults only).
+    pub secrets: Vec<SecretSeed>,
 }
 
 /// One key.
@@ -67,8 +70,16 @@ pub struct CertificateSeed {
     /// Only in the service of this name.
     #[serde(default)]
     pub service: Option<String>,
-    /// Subject, for example `CN=localhost`.
+    /// Subject of a self-signed one, for example `CN=localhost`.
+    #[serde(default)]
     pub subject: String,
+    /// A certificate to import instead, with its key and its issuers: PEM text, or a file beside
+    /// the seed file.
+    #[serde(default)]
+    pub pem: Option<String>,
+    /// Media type of its secret: `application/x-pkcs12` or `application/x-pem-file`.
+    #[serde(default)]
+    pub content_type: Option<String>,
     /// DNS names and IP addresses.
     #[serde(default)]
     pub dns_names: Vec<String>,
@@ -84,6 +95,25 @@ pub struct CertificateSeed {
     /// Whether the secret holds the private key.
     #[serde(default)]
     pub exportable: Option<bool>,
+}
+
+/// One secret.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretSeed {
+    /// Name.
+    pub name: String,
+    /// Only in the service of this name.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// The value.
+    pub value: String,
+    /// Media type.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Whether it may be read.
+    #[serde(default)]
+    pub enabled: Option<bool>,
 }
 
 /// Name, type, size, curve of the built-in seed `demo`.
@@ -113,7 +143,7 @@ impl Seed {
             tags: None,
             enabled: None,
         });
-        Self { keys: keys.collect(), certificates: Vec::new() }
+        Self { keys: keys.collect(), ..Self::default() }
     }
 
     /// Reads a seed file; files named in it are taken from its folder.
@@ -127,11 +157,13 @@ impl Seed {
         }
         .map_err(|error| format!("seed {}: {error}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        for key in &mut seed.keys {
-            if let Some(pem) = key.pem.as_mut().filter(|pem| !pem.contains("-----BEGIN")) {
+        let keys = seed.keys.iter_mut().map(|key| (&key.name, &mut key.pem));
+        let certificates = seed.certificates.iter_mut().map(|one| (&one.name, &mut one.pem));
+        for (name, pem) in keys.chain(certificates) {
+            if let Some(pem) = pem.as_mut().filter(|pem| !pem.contains("-----BEGIN")) {
                 let file = folder.join(&*pem);
                 *pem = std::fs::read_to_string(&file)
-                    .map_err(|error| format!("key '{}': {}: {error}", key.name, file.display()))?;
+                    .map_err(|error| format!("'{name}': {}: {error}", file.display()))?;
             }
         }
         Ok(seed)
@@ -166,6 +198,10 @@ impl Service {
                 })?;
             }
             self.settle_certificates();
+            for secret in seed.secrets.iter().filter(|one| mine(&one.service)) {
+                self.plant_secret(secret)
+                    .map_err(|refusal| format!("seed secret '{}': {refusal:?}", secret.name))?;
+            }
         }
         self.save()
     }
@@ -204,7 +240,39 @@ impl Service {
         self.take_key(&seed.name, &asked).map(drop)
     }
 
+    /// One that is there already stays as it is.
+    fn plant_secret(&self, seed: &SecretSeed) -> Result<(), Refusal> {
+        if self.state.read().secrets.contains_key(&folded(&seed.name)) {
+            return Ok(());
+        }
+        let mut asked = SecretSetParameters::default();
+        asked.value = Some(seed.value.clone());
+        asked.content_type.clone_from(&seed.content_type);
+        asked.attributes = seed
+            .enabled
+            .map(|enabled| KeyAttributes { enabled: Some(enabled), ..KeyAttributes::default() });
+        self.put_secret(&seed.name, asked).map(drop)
+    }
+
     async fn plant_certificate(&self, seed: &CertificateSeed) -> Result<(), Refusal> {
+        let secret_props = seed
+            .content_type
+            .clone()
+            .map(|kind| CertificateSecretProperties { content_type: Some(kind) });
+        if let Some(pem) = &seed.pem {
+            let key_props = CertificateKeyProperties {
+                exportable: seed.exportable,
+                ..CertificateKeyProperties::default()
+            };
+            let mut asked = CertificateImportParameters::default();
+            asked.value.clone_from(pem);
+            asked.policy = Some(CertificatePolicy {
+                key_props: Some(key_props),
+                secret_props,
+                ..CertificatePolicy::default()
+            });
+            return self.take_certificate(&seed.name, &asked);
+        }
         let sans = (!seed.dns_names.is_empty()).then(|| SubjectAlternativeNames {
             dns_names: Some(seed.dns_names.clone()),
             ..SubjectAlternativeNames::default()
@@ -223,6 +291,7 @@ impl Service {
                 ..X509Properties::default()
             }),
             issuer: Some(Issuer { name: Some("Self".to_owned()), ..Issuer::default() }),
+            secret_props,
             ..CertificatePolicy::default()
         };
         let asked = CertificateCreateParameters {

@@ -11,7 +11,7 @@ fn each_mistake_has_its_sentence() {
     let in_token = [
         (
             "labell = \"x\"",
-            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
+            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, certificate_chains, secrets, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
         ),
         (
             "label = 5",
@@ -98,6 +98,12 @@ fn each_mistake_has_its_sentence() {
             "keys = \"www\"",
             r#"3: token 1: keys needs an array of strings, not a string (example: ["www", "mail/0123456789abcdef0123456789abcdef"])"#,
         ),
+        ("secrets = []", "3: token 1: secrets is empty; leave it out to show none"),
+        (
+            "secrets = [\"a_b\"]",
+            r#"3: token 1: secrets: "a_b" is not a secret's name (1 to 127 letters, digits and hyphens), nor "*""#,
+        ),
+        ("secrets = [\"*\", \"a\"]", r#"3: token 1: secrets: "*" means all, so it stands alone"#),
         ("versions = \"all\"", r#"3: token 1: versions "all" is not one of current, enabled"#),
         (
             "certificates = [\"none.pem\"]",

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use akv_pkcs11::{
-    config::{CredentialConfig, Env, Login, TokenConfig},
+    config::{CredentialConfig, Env, Login, Secrets, TokenConfig},
     crypto::{Hash, PublicKey},
     error::Error,
     net::Surroundings,
@@ -54,6 +54,7 @@ impl Examination<'_> {
         self.tls()?;
         self.token(common)?;
         let names = self.list();
+        self.secrets();
         if args.no_sign {
             self.checks.push(Check::skipped("sign", "--no-sign"));
             return Ok(());
@@ -158,6 +159,29 @@ impl Examination<'_> {
                 self.failed("list", started, &error, Operation::ListKeys);
                 Vec::new()
             }
+        }
+    }
+
+    /// Whether the secrets that the token shows can be listed; no value is asked for.
+    fn secrets(&mut self) {
+        match &self.slot.token.secrets {
+            Secrets::None => return,
+            Secrets::Named(names) => {
+                let detail =
+                    format!("`secrets` names {}: no list permission is needed", names.len());
+                self.checks.push(Check::skipped("secrets", detail));
+                return;
+            }
+            Secrets::All => {}
+        }
+        let started = Instant::now();
+        match self.slot.vault.secrets(self.slot.vault.find_deadline()) {
+            Ok(items) => {
+                let shown = items.iter().filter(|item| item.managed != Some(true)).count();
+                let detail = format!("{shown} beside those of certificates");
+                self.checks.push(Check::ok("secrets", detail).since(started));
+            }
+            Err(error) => self.failed("secrets", started, &error, Operation::ListSecrets),
         }
     }
 

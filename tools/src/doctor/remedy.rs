@@ -40,6 +40,7 @@ const ROLES: &[(Service, &str, &[&str])] = &[
     ),
     (Service::Vault, "Key Vault Crypto Service Release User", &["keys/release/"]),
     (Service::Vault, "Key Vault Certificate User", &["certificates/read"]),
+    (Service::Vault, "Key Vault Secrets User", &["secrets/getSecret/", "secrets/readMetadata/"]),
     (Service::Vault, "Key Vault Crypto Officer", &["keys/", "keyrotationpolicies/"]),
     (Service::ManagedHsm, "Managed HSM Crypto Service Release User", &["keys/release/"]),
     (Service::ManagedHsm, "Managed HSM Crypto Officer", &["keys/deletedKeys/"]),
@@ -48,7 +49,7 @@ const ROLES: &[(Service, &str, &[&str])] = &[
 
 /// Refusals with 403 that no permission cures: the sentence of the error says what does.
 const NOT_PERMISSIONS: &[&str] =
-    &["KeyDisabled", "KeyOperationForbidden", "KeyExpired", "KeyNotYetValid"];
+    &["KeyDisabled", "SecretDisabled", "KeyOperationForbidden", "KeyExpired", "KeyNotYetValid"];
 /// Refusals of the service's firewall.
 const FIREWALL: &[&str] = &["ForbiddenByFirewall", "ForbiddenByConnection"];
 
@@ -77,17 +78,24 @@ impl Remedy {
         }
         let who = Identity::of(error, token);
         if remote.code == "ForbiddenByPolicy" {
+            // `certificates get`, `secrets list`, and `sign` of keys.
+            let wanted = operation.policy_permission();
+            let (of, wanted) = match wanted.split_once("s ") {
+                Some((of, wanted)) => (of, wanted),
+                None => ("key", wanted),
+            };
             // The command replaces what the policy grants so far: everything needed is in it.
-            let mut permissions = vec!["get", "list", "sign"];
-            if !permissions.contains(&operation.policy_permission()) {
-                permissions.push(operation.policy_permission());
+            let mut permissions = vec!["get", "list"];
+            permissions.extend((of == "key").then_some("sign"));
+            if !permissions.contains(&wanted) {
+                permissions.push(wanted);
             }
             let command = format!(
-                "az keyvault set-policy --name {name} {} --key-permissions {}",
+                "az keyvault set-policy --name {name} {} --{of}-permissions {}",
                 who.for_policy(),
                 permissions.join(" ")
             );
-            let permission = Some(format!("key permission {}", operation.policy_permission()));
+            let permission = Some(format!("{of} permission {wanted}"));
             return Some(Remedy { permission, role: None, command });
         }
         let role = role(operation, service)?;
@@ -211,9 +219,7 @@ mod tests {
             for operation in Operation::all() {
                 let none = match service {
                     Service::Vault => operation == Operation::Random,
-                    Service::ManagedHsm => {
-                        operation.data_action(service).contains("(no certificates)")
-                    }
+                    Service::ManagedHsm => operation.data_action(service).contains("(no "),
                 };
                 assert_eq!(role(operation, service).is_none(), none, "{operation:?} {service:?}");
             }
@@ -241,6 +247,13 @@ mod tests {
             "az keyvault set-policy --name contoso --spn app --key-permissions get list sign \
              decrypt"
         );
+        let secrets = Remedy::of(Operation::GetSecret, &refusal("ForbiddenByPolicy", ""), &vault);
+        assert_eq!(
+            secrets.unwrap().command,
+            "az keyvault set-policy --name contoso --spn app --secret-permissions get list"
+        );
+        let told = Remedy::of(Operation::ListSecrets, &refusal("ForbiddenByRbac", ""), &vault);
+        assert_eq!(told.unwrap().role, Some("Key Vault Secrets User"));
         let hsm = token("https://contoso.managedhsm.azure.net");
         let told = Remedy::of(Operation::ListKeys, &refusal("AccessDenied", ""), &hsm).unwrap();
         assert_eq!(

@@ -117,7 +117,7 @@ fn a_scope_that_is_not_the_services() {
 /// The emulator's client that may do some things, and how the vault decides.
 fn client(permissions: &str, model: &str) -> String {
     format!(
-        "[[client]]\nid = \"{LIMITED}\"\nsecret = \"{LIMITED_SECRET}\"\nkeys = [{permissions}]\n\
+        "[[client]]\nid = \"{LIMITED}\"\nsecret = \"{LIMITED_SECRET}\"\nkeys = [{permissions}]\nsecrets = []\n\
          [switches]\npermission_model = \"{model}\"\n"
     )
 }
@@ -141,6 +141,15 @@ fn a_missing_permission_comes_with_role_and_command() {
     fs::write(&config, text.replace("label = ", "keys = [\"ec\"]\nlabel = ")).unwrap();
     let ran = world.run(["--config", config.to_str().unwrap(), "doctor"]);
     assert_eq!((ran.code, ran.words().matches("sign ok").count()), (0, 2), "{ran:?}");
+
+    // Secrets, where the token shows them.
+    fs::write(&config, text.replace("label = \"kv1\"", "secrets = [\"*\"]\nlabel = \"kv1\""))
+        .unwrap();
+    let ran = world.run(["--config", config.to_str().unwrap(), "--token", "kv1", "doctor"]);
+    let words = ran.words();
+    assert!(words.contains("secrets FAILED"), "{words}");
+    assert!(words.contains("Microsoft.KeyVault/vaults/secrets/readMetadata/action"), "{words}");
+    assert!(words.contains("--role \"Key Vault Secrets User\""), "{words}");
 
     // Without sign, by access policy.
     let world = World::with(&client("\"get\", \"list\"", "policy"), SEED);

@@ -8,6 +8,7 @@ use akv_wire::{
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use openssl::nid::Nid;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
 use openssl::stack::Stack;
@@ -116,8 +117,18 @@ impl Service {
     ) -> Result<Outcome, Refusal> {
         let asked: CertificateImportParameters =
             body::read(&request.call.body, body::CERTIFICATE_IMPORT)?;
+        self.take_certificate(request.name, &asked)?;
+        self.show_certificate(request, "")
+    }
+
+    /// Takes a certificate with its key and chain.
+    pub(in crate::service) fn take_certificate(
+        &self,
+        name: &str,
+        asked: &CertificateImportParameters,
+    ) -> Result<(), Refusal> {
         let now = self.clock.now();
-        let Bundle { material, leaf, chain, content_type } = read_bundle(&asked)?;
+        let Bundle { material, leaf, chain, content_type } = read_bundle(asked)?;
         let facts = x509::facts(&leaf)?;
         let given = asked.policy.clone().unwrap_or_default();
         let policy = CertificatePolicy {
@@ -154,15 +165,13 @@ impl Service {
             preserve_order: asked.preserve_cert_order,
         };
         let versions = self.three_versions(&finished, &policy, &props)?;
-        {
-            let mut state = self.state.write();
-            self.check_certificate_name(&state, request.name, now)?;
-            place(&mut state, request.name, versions);
-            if let Some(object) = state.certificates.get_mut(&folded(request.name)) {
-                object.extra = CertificateExtra { policy, pending: None };
-            }
+        let mut state = self.state.write();
+        self.check_certificate_name(&state, name, now)?;
+        place(&mut state, name, versions);
+        if let Some(object) = state.certificates.get_mut(&folded(name)) {
+            object.extra = CertificateExtra { policy, pending: None };
         }
-        self.show_certificate(request, "")
+        Ok(())
     }
 
     pub(in crate::service) fn merge_certificate(
@@ -358,6 +367,10 @@ fn secret_value(
     if !chain.is_empty() {
         builder.ca(chain);
     }
+    // As the service does, by its recorded answers.
+    builder.key_algorithm(Nid::PBE_WITHSHA1AND3_KEY_TRIPLEDES_CBC);
+    builder.cert_algorithm(Nid::PBE_WITHSHA1AND3_KEY_TRIPLEDES_CBC);
+    builder.key_iter(2000);
     let der = Zeroizing::new(builder.build2("")?.to_der()?);
     Ok(Zeroizing::new(BASE64_STANDARD.encode(&*der)))
 }
