@@ -16,6 +16,7 @@ mod ec_private;
 mod ec_public;
 pub mod hash;
 mod implicit;
+pub mod pkcs12;
 pub mod private;
 pub mod public;
 mod rsa_private;

@@ -94,6 +94,22 @@ impl Certificate {
         }
     }
 
+    /// All certificates of a PEM text that may hold a private key, too: only what is between the
+    /// marks of a certificate is looked at.
+    ///
+    /// # Errors
+    /// As [`Certificate::parse_pem`].
+    pub fn parse_pem_beside_key(pem: &str) -> Result<Vec<Certificate>> {
+        let mut certificates = Vec::new();
+        let mut rest = pem;
+        while let Some(start) = rest.find(BEGIN) {
+            let end = rest[start..].find(END).map_or(rest.len(), |at| start + at + END.len());
+            certificates.extend(Certificate::parse_pem(&rest.as_bytes()[start..end])?);
+            rest = &rest[end..];
+        }
+        Ok(certificates)
+    }
+
     /// The certificate in PEM. Before it a line `CKA_LABEL: …` (every byte but letters, digits and
     /// `-._~ ` as `%XX`) and a line `CKA_ID: HEX`, where they were given; readers of PEM pass over
     /// such lines (RFC 7468, clause 2).
@@ -160,6 +176,7 @@ impl Certificate {
 }
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
 const LABEL: &str = "CKA_LABEL: ";
 const ID: &str = "CKA_ID: ";
 

@@ -5,6 +5,7 @@ mod aes;
 mod ecdsa;
 mod ecdsa_keys;
 mod encodings;
+mod pkcs12;
 mod recordings;
 mod rsa_private;
 mod rsa_public;

@@ -22,6 +22,9 @@ pub enum Origin {
     Configured,
     /// The vault: the certificate of the key with this name (in lower case).
     Vault(String),
+    /// The vault: an issuer, from the secret behind a certificate. Several may have it, so it stays
+    /// when one of them changes.
+    Issuer,
 }
 
 #[derive(Clone, Debug)]
