@@ -1,9 +1,6 @@
-//! The attributes this module knows: one row each, and the values an object has.
-
-use std::collections::BTreeMap;
+//! The attributes this module knows: one row each.
 
 use cryptoki_sys::*;
-use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
@@ -242,100 +239,9 @@ impl Row {
     }
 }
 
-/// The values of one object. Each is encoded once, as C_GetAttributeValue hands it out, and wiped
-/// when dropped. A value that is not given out is not here.
-#[derive(Clone, Default)]
-pub struct Attributes(BTreeMap<CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>>);
-
-impl Attributes {
-    /// The encoded value, if the object has it.
-    pub fn bytes(&self, kind: CK_ATTRIBUTE_TYPE) -> Option<&[u8]> {
-        self.0.get(&kind).map(|value| value.as_slice())
-    }
-
-    /// A CK_BBOOL; false where the object does not have it.
-    pub fn is(&self, kind: CK_ATTRIBUTE_TYPE) -> bool {
-        self.bytes(kind).is_some_and(|value| value.first().is_some_and(|byte| *byte != CK_FALSE))
-    }
-
-    /// A CK_ULONG.
-    pub fn ulong(&self, kind: CK_ATTRIBUTE_TYPE) -> Option<CK_ULONG> {
-        self.bytes(kind)?.try_into().ok().map(CK_ULONG::from_ne_bytes)
-    }
-
-    /// An array of CK_MECHANISM_TYPE.
-    pub fn mechanisms(&self, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<CK_MECHANISM_TYPE>> {
-        let (values, _) = self.bytes(kind)?.as_chunks();
-        Some(values.iter().map(|value| CK_ULONG::from_ne_bytes(*value)).collect())
-    }
-
-    /// Stores an encoded value.
-    pub fn set(&mut self, kind: CK_ATTRIBUTE_TYPE, value: impl Into<Vec<u8>>) -> &mut Self {
-        self.0.insert(kind, Zeroizing::new(value.into()));
-        self
-    }
-
-    /// Stores a CK_BBOOL.
-    pub fn set_bool(&mut self, kind: CK_ATTRIBUTE_TYPE, value: bool) -> &mut Self {
-        self.set(kind, [if value { CK_TRUE } else { CK_FALSE }])
-    }
-
-    /// Stores a CK_ULONG.
-    pub fn set_ulong(&mut self, kind: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> &mut Self {
-        self.set(kind, value.to_ne_bytes())
-    }
-
-    /// Stores an array of CK_MECHANISM_TYPE.
-    pub fn set_mechanisms(
-        &mut self,
-        kind: CK_ATTRIBUTE_TYPE,
-        values: impl IntoIterator<Item = CK_MECHANISM_TYPE>,
-    ) -> &mut Self {
-        self.set(kind, values.into_iter().flat_map(CK_ULONG::to_ne_bytes).collect::<Vec<u8>>())
-    }
-
-    /// Drops key material, of an object that must no longer give it out.
-    pub fn withdraw_secrets(&mut self) {
-        let class = Classes::of(self.ulong(CKA_CLASS).unwrap_or(CK_ULONG::MAX));
-        self.0.retain(|kind, _| !row_of(*kind).is_some_and(|row| row.secret.has(class)));
-    }
-
-    /// Whether every attribute of `template` is there with exactly that value (C_FindObjects).
-    pub fn match_all(&self, template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)]) -> bool {
-        template.iter().all(|(kind, value)| self.bytes(*kind) == Some(value))
-    }
-
-    /// All values, by the number of the attribute.
-    pub fn iter(&self) -> impl Iterator<Item = (CK_ATTRIBUTE_TYPE, &[u8])> {
-        self.0.iter().map(|(kind, value)| (*kind, value.as_slice()))
-    }
-}
-
-impl std::fmt::Debug for Attributes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys().map(|kind| name_of(*kind))).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_encoded_as_c_callers_read_them() {
-        let mut attributes = Attributes::default();
-        attributes
-            .set_bool(CKA_TOKEN, true)
-            .set_ulong(CKA_CLASS, CKO_PRIVATE_KEY)
-            .set_mechanisms(CKA_ALLOWED_MECHANISMS, [CKM_RSA_PKCS, CKM_ECDSA]);
-        assert_eq!(attributes.bytes(CKA_TOKEN), Some(&[1][..]));
-        assert_eq!(attributes.ulong(CKA_CLASS), Some(CKO_PRIVATE_KEY));
-        assert_eq!(
-            attributes.mechanisms(CKA_ALLOWED_MECHANISMS),
-            Some(vec![CKM_RSA_PKCS, CKM_ECDSA])
-        );
-        assert!(!attributes.is(CKA_SENSITIVE));
-    }
 
     #[test]
     fn a_value_of_the_wrong_length_is_refused() {
@@ -383,12 +289,5 @@ mod tests {
                 .unwrap();
         }
         crate::documents::hold("attributes.md", &text);
-    }
-
-    #[test]
-    fn debug_shows_names_and_no_values() {
-        let mut attributes = Attributes::default();
-        attributes.set(CKA_VALUE, *b"secret");
-        assert_eq!(format!("{attributes:?}"), "{\"CKA_VALUE\"}");
     }
 }

@@ -13,12 +13,13 @@ pub mod session_secret;
 pub mod store;
 pub mod tag;
 pub mod template;
+mod values;
 
 use std::sync::Arc;
 
 use cryptoki_sys::*;
 
-pub use attribute::Attributes;
+pub use values::Attributes;
 
 use crate::{
     crypto::{Curve, PrivateKey, PublicKey, symmetric::SecretKey},
