@@ -2,12 +2,13 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::{Child, Command, Stdio},
 };
 
 use akv_pkcs11::{
-    config::{Config, CredentialConfig, Env, SecretSource, TokenConfig},
+    config::{Config, CredentialConfig, Env, ManagedIdentityEndpoint, SecretSource, TokenConfig},
     vault::{Cipher, KeyRef, Vault, is_conflict, is_not_found},
 };
 use akv_wire::{
@@ -49,6 +50,8 @@ const SEED: &str = "
 struct Emulator {
     child: Child,
     tokens: Vec<TokenConfig>,
+    control: String,
+    identity_header: String,
 }
 
 impl Emulator {
@@ -82,11 +85,38 @@ impl Emulator {
         );
         let file = fs::read_to_string(text("module_config")).unwrap();
         let tokens = Config::parse(&file, "the emulator's", &env).unwrap().tokens;
-        Emulator { child, tokens }
+        let (control, identity_header) = (text("control"), text("identity_header"));
+        Emulator { child, tokens, control, identity_header }
     }
 
     fn vault(&self) -> Vault {
         vault(&self.tokens[0])
+    }
+
+    /// The vault for a machine with an identity, which asks there for it.
+    fn with_identity(&self, path: &str, header: Option<&str>) -> Vault {
+        let mut config = self.tokens[0].clone();
+        config.credential = CredentialConfig::ManagedIdentity { identity: None };
+        config.managed_identity = Some(ManagedIdentityEndpoint {
+            url: format!("{}{path}", self.control),
+            header: header.map(|header| header.to_owned().into()),
+        });
+        vault(&config)
+    }
+
+    /// Orders trouble.
+    fn order(&self, fault: &str) {
+        let address = self.control.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = format!(
+            "POST /faults HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: \
+             {}\r\n\r\n{fault}",
+            fault.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     fn hsm(&self) -> Vault {
@@ -337,4 +367,25 @@ fn the_tenant_is_learnt_and_a_wrong_secret_told() {
     assert_eq!(vault.login(b"wrong").unwrap_err().rv(), CKR_PIN_INCORRECT);
     vault.login(secret.initial()).unwrap();
     vault.key(KeyRef::current("aes256")).unwrap();
+}
+
+#[test]
+fn a_machine_with_an_identity_signs_also_while_its_metadata_service_is_updated() {
+    let emulator = Emulator::start();
+    let sign = |vault: &Vault| {
+        let key = KeyRef { name: "p256", version: None };
+        vault.sign(key, SignatureAlgorithm::Es256, &[7; 32])
+    };
+    let imds = "/metadata/identity/oauth2/token";
+    assert_eq!(sign(&emulator.with_identity(imds, None)).unwrap().len(), 64);
+    // 404 and 410 while it is updated, 429 when many ask at once.
+    for status in [404, 410, 429] {
+        let fault = format!(r#"{{"operation":"imds","times":1,"status":{status}}}"#);
+        emulator.order(&fault);
+        assert_eq!(sign(&emulator.with_identity(imds, None)).unwrap().len(), 64, "{status}");
+    }
+    let header = emulator.identity_header.as_str();
+    assert_eq!(sign(&emulator.with_identity("/msi/token", Some(header))).unwrap().len(), 64);
+    let error = sign(&emulator.with_identity("/msi/token", Some("wrong"))).unwrap_err();
+    assert_eq!(error.rv(), CKR_USER_NOT_LOGGED_IN, "{error}");
 }
