@@ -50,6 +50,14 @@ impl Control {
                     None => (400, json!({"error": "seconds=N is needed"})),
                 }
             }
+            (&Method::POST, "/clock/stop") => {
+                self.clock.stop();
+                (200, json!({"now": self.clock.now()}))
+            }
+            (&Method::POST, "/clock/go") => {
+                self.clock.go();
+                (200, json!({"now": self.clock.now()}))
+            }
             (&Method::GET, "/clock") => (200, json!({"now": self.clock.now()})),
             (&Method::GET, "/faults") => {
                 (200, serde_json::to_value(self.faults.list()).unwrap_or_default())

@@ -185,6 +185,7 @@ const PROVOCATIONS: &[Provocation] = &[
     }),
     ("vault", 429, "Throttled", "", |worlds| {
         let vault = worlds.throttled.vault();
+        worlds.throttled.stop_clock();
         let create = || vault.post("/keys/k/create", json!({"kty": "EC-HSM"}));
         let throttled = (0..30).map(|_| create()).find(|answer| answer.status != 200);
         vec![throttled.expect("more than ten creations in ten seconds")]

@@ -235,6 +235,7 @@ fn a_vault_throttles_and_an_hsm_does_not() {
         let switches = Switches { throttle: true, retry_after, ..Switches::default() };
         let world = world_with(Config { switches, ..Config::default() }, Vec::new());
         let vault = world.vault();
+        world.stop_clock();
         let mut refused = None;
         for at in 0..30 {
             let answer = vault.post(&format!("/keys/k{at}/create"), json!({"kty": "EC"}));

@@ -157,6 +157,13 @@ impl World {
         assert_eq!(self.http.post(url).send().expect("control").status(), 200);
     }
 
+    /// Stops the clock and says where.
+    pub fn stop_clock(&self) -> i64 {
+        let url = format!("{}/clock/stop", self.ready().control);
+        let clock = Answer::read(self.http.post(url).send().expect("control")).ok();
+        clock["now"].as_i64().expect("now")
+    }
+
     pub fn advance_clock(&self, seconds: i64) {
         let url = format!("{}/clock/advance?seconds={seconds}", self.ready().control);
         assert_eq!(self.http.post(url).send().expect("control").status(), 200);
