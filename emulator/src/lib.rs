@@ -171,8 +171,9 @@ impl Emulator {
             ..ClientConfig::default()
         };
         let mut places = Places::new(config.public_names);
-        let (listener, authority) =
-            places.listen(entra::PUBLIC_HOST, config.authority_port).await?;
+        let (listener, authority) = places
+            .listen(entra::PUBLIC_HOST, &[entra::manager::PUBLIC_HOST], config.authority_port)
+            .await?;
         let authority = authority.url;
         let entra = Entra::new(
             &config,
@@ -237,7 +238,7 @@ impl Emulator {
                 planting.push(tokio::spawn(async move { service.plant(&seed).await }));
             }
             let host = format!("{}.{}", one.name, kind.suffix());
-            let (listener, place) = places.listen(&host, one.port).await?;
+            let (listener, place) = places.listen(&host, &[], one.port).await?;
             services.push(ReadyService {
                 name: one.name.clone(),
                 kind: kind.as_str(),
@@ -337,6 +338,8 @@ impl Ready {
             ("AKV_PKCS11_CA_FILE", ca_file.clone()),
             ("AKV_PKCS11_AUTHORITY", self.authority.clone()),
             ("AZURE_AUTHORITY_HOST", self.authority.clone()),
+            // The Azure CLI would ask the public cloud what it thinks of this authority.
+            ("AZURE_CORE_INSTANCE_DISCOVERY", "false".to_owned()),
             ("AZURE_TENANT_ID", self.tenant.clone()),
             ("AZURE_CLIENT_ID", self.client_id.clone()),
             ("AZURE_CLIENT_SECRET", self.client_secret.clone()),

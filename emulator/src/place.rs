@@ -32,11 +32,21 @@ impl Places {
         Self { public, next: FIRST, names: Vec::new() }
     }
 
-    /// A listener for what the public cloud calls `host`. Port 0 is any, or 443 where it goes by
-    /// that name.
-    pub async fn listen(&mut self, host: &str, port: u16) -> Result<(TcpListener, Place), String> {
+    /// A listener for what the public cloud calls `host`, and `others`. Port 0 is any, or 443 where
+    /// it goes by these names.
+    pub async fn listen(
+        &mut self,
+        host: &str,
+        others: &[&str],
+        port: u16,
+    ) -> Result<(TcpListener, Place), String> {
+        let mut name = |address| {
+            for name in [host].iter().chain(others) {
+                self.names.push((name.to_ascii_lowercase(), address));
+            }
+        };
         if !self.public {
-            self.names.push((host.to_ascii_lowercase(), Ipv4Addr::LOCALHOST));
+            name(Ipv4Addr::LOCALHOST);
             let listener = server::bind(Ipv4Addr::LOCALHOST, port).await?;
             let address = listener.local_addr().map_err(|error| error.to_string())?;
             let place = Place { url: format!("https://{address}"), port: address.port() };
@@ -46,7 +56,7 @@ impl Places {
         let address = self.next;
         self.next = Ipv4Addr::from_bits(address.to_bits() + 1);
         let listener = server::bind(address, port).await?;
-        self.names.push((host.to_ascii_lowercase(), address));
+        name(address);
         let url = match port {
             HTTPS => format!("https://{host}"),
             _ => format!("https://{host}:{port}"),

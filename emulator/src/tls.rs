@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::config::ServiceKind;
 use crate::crypto::random;
-use crate::entra::PUBLIC_HOST;
+use crate::entra::{PUBLIC_HOST, manager};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -110,7 +110,8 @@ impl Pair {
         self.certified("localhost", from, to, |builder, ca| {
             builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
             let mut names = SubjectAlternativeName::new();
-            names.dns("localhost").ip("127.0.0.1").ip("::1").dns(PUBLIC_HOST);
+            names.dns("localhost").ip("127.0.0.1").ip("::1");
+            names.dns(PUBLIC_HOST).dns(manager::PUBLIC_HOST);
             for kind in [ServiceKind::Vault, ServiceKind::ManagedHsm] {
                 names.dns(&format!("*.{}", kind.suffix()));
             }

@@ -1,11 +1,13 @@
 //! The Microsoft Entra authority: tokens for client secrets, client certificates, federated
-//! workloads and managed identities, and the check that the data plane makes of a token.
+//! workloads and managed identities, the check that the data plane makes of a token, and what a
+//! login asks of the resource manager.
 
 mod assertion;
 mod attestation;
 mod discovery;
 mod jwt;
 mod managed;
+pub mod manager;
 mod token;
 
 use std::collections::BTreeMap;
@@ -143,6 +145,14 @@ impl Entra {
         headers: &HeaderMap,
         kind: ServiceKind,
     ) -> Result<Principal, TokenFault> {
+        let claims = self.claims(headers, &[kind.resource()])?;
+        let client = self.clients.iter().find(|client| client.grants.id == claims.appid);
+        let client = client.ok_or(TokenFault::Invalid)?;
+        Ok(Principal::new(&client.object_id, &self.issuer(), Arc::clone(&client.grants)))
+    }
+
+    /// What the token of a request says, provided it is good for one of these audiences.
+    fn claims(&self, headers: &HeaderMap, audiences: &[&str]) -> Result<Arc<Claims>, TokenFault> {
         let header = headers.get(AUTHORIZATION).ok_or(TokenFault::Missing)?;
         let header = header.to_str().map_err(|_| TokenFault::Invalid)?;
         let token = match header.split_once(' ') {
@@ -155,16 +165,14 @@ impl Entra {
             let found = claims.iss.clone();
             return Err(TokenFault::Issuer { expected: issuer, found });
         }
-        if claims.aud.trim_end_matches('/') != kind.resource() {
+        if !audiences.contains(&claims.aud.trim_end_matches('/')) {
             return Err(TokenFault::Audience(claims.aud.clone()));
         }
         let now = self.clock.now();
         if now >= claims.exp || now < claims.nbf {
             return Err(TokenFault::Expired);
         }
-        let client = self.clients.iter().find(|client| client.grants.id == claims.appid);
-        let client = client.ok_or(TokenFault::Invalid)?;
-        Ok(Principal::new(&client.object_id, &issuer, Arc::clone(&client.grants)))
+        Ok(claims)
     }
 
     /// Answers a request to the authority, or lets it meet the trouble ordered for it.
@@ -180,6 +188,10 @@ impl Entra {
     }
 
     fn answer_well(&self, call: &Call, life: Option<i64>) -> Reply {
+        if let Some((name, reply)) = self.manage(call) {
+            self.counters.count("entra", name);
+            return reply;
+        }
         let segments: Vec<&str> = call.path.trim_matches('/').split('/').collect();
         let (name, outcome) = match segments.as_slice() {
             [tenant, "oauth2", "v2.0", "token"] | [tenant, "oauth2", "token"]

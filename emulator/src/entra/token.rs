@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Claims, Client, Entra, OAuthError, issuer, jwt};
+use super::{Claims, Client, Entra, OAuthError, issuer, jwt, manager};
 use crate::config::ServiceKind;
 use crate::service::Call;
 
@@ -112,7 +112,7 @@ impl Entra {
         let known = [ServiceKind::Vault, ServiceKind::ManagedHsm]
             .iter()
             .any(|kind| kind.resource() == asked);
-        if known || asked == "https://management.azure.com" {
+        if known || manager::RESOURCES.contains(&asked) {
             Ok(asked.to_owned())
         } else {
             Err(OAuthError {

@@ -126,6 +126,33 @@ fn a_federated_workload_exchanges_its_token() {
 }
 
 #[test]
+fn the_resource_manager_describes_the_cloud_and_knows_no_subscription() {
+    let world = world();
+    let authority = &world.ready().authority;
+    let get = |path: &str, token: Option<String>| {
+        let request = world.http.get(format!("{authority}{path}?api-version=2022-12-01"));
+        let request = match token {
+            None => request,
+            Some(token) => request.bearer_auth(token),
+        };
+        Answer::read(request.send().expect("the resource manager"))
+    };
+    let cloud = get("/metadata/endpoints", None).ok();
+    assert_eq!(cloud["authentication"]["loginEndpoint"], json!(authority));
+    assert_eq!(cloud["resourceManager"], json!(authority));
+    for audience in cloud["authentication"]["audiences"].as_array().expect("audiences") {
+        let scope = format!("{}/.default", audience.as_str().expect("text"));
+        let none = get("/subscriptions", Some(world.token(&scope))).ok();
+        assert_eq!(none["value"], json!([]));
+        let path = "/subscriptions/s/providers/Microsoft.KeyVault/vaults";
+        get(path, Some(world.token(&scope))).refused(404, "SubscriptionNotFound");
+    }
+    for token in [None, Some(world.token(SCOPE)), Some("nonsense".to_owned())] {
+        get("/subscriptions", token).refused(401, "AuthenticationFailed");
+    }
+}
+
+#[test]
 fn the_metadata_service_gives_tokens_to_machines() {
     let world = world();
     let base = format!("{}/metadata/identity/oauth2/token", world.ready().control);
