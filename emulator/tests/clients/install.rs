@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::sandbox::{built, clients, require};
 
-/// A Python with the packages of `NAME/requirements.txt`: its interpreter.
+/// A Python with the packages of `NAME/requirements.txt`: its interpreter; its programs are beside.
 pub fn python(name: &str) -> PathBuf {
     require("python3", "python3-venv");
     let folder = installed(name, &["requirements.txt"], |folder| {
@@ -18,6 +18,8 @@ pub fn python(name: &str) -> PathBuf {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder), "python3-venv");
         let mut pip = Command::new(folder.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        // What is imported is compiled then. Of az that is a twentieth.
+        pip.arg("--no-compile");
         pip.arg("--requirement").arg(clients().join(name).join("requirements.txt"));
         run(&mut pip, "python3-venv");
     });

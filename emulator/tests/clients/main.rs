@@ -5,6 +5,7 @@
 //! here. The clients come from their registries ([`install`]), at the versions written down beside
 //! the scripts.
 
+mod az;
 mod install;
 mod node;
 mod python;

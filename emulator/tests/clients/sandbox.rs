@@ -59,16 +59,20 @@ pub fn require(command: &str, package: &str) {
 
 /// A client and the services it is to have.
 #[must_use = "nothing runs before run()"]
-#[derive(Default)]
 pub struct Client {
     services: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
 }
 
 impl Client {
-    /// Without anything.
+    /// With the names of the public cloud, and without any service.
     pub fn new() -> Self {
-        Self::default()
+        Self { services: vec!["--public-names".into()], variables: Vec::new() }
+    }
+
+    /// As most will use the emulator: all of it at 127.0.0.1, and no service yet.
+    pub fn at_localhost() -> Self {
+        Self { services: Vec::new(), variables: Vec::new() }
     }
 
     /// Starts the vault [`VAULT`], which is also a token of that label.
@@ -118,7 +122,7 @@ impl Client {
         command
             .args(["sh", "-eu"])
             .arg(clients().join("enter.sh"))
-            .args([EMULATOR, "exec", "--public-names"])
+            .args([EMULATOR, "exec"])
             .args(&self.services)
             .args(["--", "sh", "-eu"])
             .arg(clients().join("names.sh"))
