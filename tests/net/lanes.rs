@@ -1,14 +1,17 @@
 //! Connections: reuse, limits, deadlines, trust.
 
 use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use akv_pkcs11::net::{Net, NetError, Request};
+use akv_pkcs11::net::{Net, NetError, Request, Surroundings};
 use cryptoki_sys::{CKR_DEVICE_ERROR, CKR_GENERAL_ERROR};
 use reqwest::{Method, Url};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::{
     config,
@@ -140,7 +143,7 @@ fn a_name_that_does_not_exist_is_told_at_once() {
 }
 
 #[test]
-fn a_thread_of_an_asynchronous_runtime_is_refused_and_not_brought_down() {
+fn a_thread_of_an_asynchronous_runtime_needs_a_token_from_elsewhere() {
     let server = service(|_| signature());
     let vault = vault(&config(&server));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -148,6 +151,51 @@ fn a_thread_of_an_asynchronous_runtime_is_refused_and_not_brought_down() {
     assert_eq!(error.rv(), CKR_GENERAL_ERROR);
     assert!(server.seen().is_empty());
     sign(&vault).unwrap();
+    // Only the token request needs a runtime of its own.
+    runtime.block_on(async { sign(&vault) }).unwrap();
+}
+
+#[test]
+fn an_address_that_is_silent_does_not_hold_up_the_next() {
+    let server = Server::https(|_| Reply::json("{}"));
+    // One connection fills its queue, and it answers no more.
+    let silent = full_listener(server.address.port());
+    let surroundings = Surroundings {
+        hosts: b"127.0.0.2 localhost\n127.0.0.1 localhost\n".to_vec(),
+        ..Surroundings::default()
+    };
+    let mut config = config(&server);
+    config.connect_timeout = Duration::from_secs(4);
+    let net = Net::new(&config, Arc::new(surroundings)).unwrap();
+    let started = Instant::now();
+    assert_eq!(net.send(&get(&server), soon()).unwrap().status, 200);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // Alone it is a matter of the connect limit, which is told.
+    let surroundings =
+        Surroundings { hosts: b"127.0.0.2 localhost\n".to_vec(), ..Surroundings::default() };
+    config.connect_timeout = Duration::from_millis(300);
+    let net = Net::new(&config, Arc::new(surroundings)).unwrap();
+    let error = net.send(&get(&server), soon()).unwrap_err();
+    assert_eq!(error, NetError::Connect("no connection within 300ms".into()));
+    drop(silent);
+}
+
+/// A socket on 127.0.0.2 that listens and whose queue is full: connecting to it hangs.
+fn full_listener(port: u16) -> (OwnedFd, Vec<OwnedFd>) {
+    let address = SocketAddr::from(([127, 0, 0, 2], port));
+    let socket = |flags| {
+        rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap()
+    };
+    let listener = socket(SocketFlags::CLOEXEC);
+    rustix::net::bind(&listener, &address).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let waiting = (0..4).map(|_| {
+        let waiting = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        let _ = rustix::net::connect(&waiting, &address);
+        waiting
+    });
+    let waiting = waiting.collect();
+    (listener, waiting)
 }
 
 #[test]
