@@ -479,3 +479,18 @@ fn handles_of_another_kind_are_no_handles() {
     }
     assert!(hsm.info().is_ok(), "the other token's sessions stay");
 }
+
+/// No validation (FIPS 140 and its like) is claimed for what a session did.
+#[test]
+fn validation_flags_are_none() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    let mut flags = CK_FLAGS::MAX;
+    let mut ask = |kind| {
+        check(call!(module, C_GetSessionValidationFlags(session.handle, kind, &raw mut flags)))
+    };
+    assert_eq!(ask(CKS_LAST_VALIDATION_OK), Ok(()));
+    assert_eq!(ask(CKS_LAST_VALIDATION_OK + 1), Err(CKR_ARGUMENTS_BAD));
+    assert_eq!(flags, 0);
+}

@@ -61,6 +61,27 @@ fn ids_are_those_of_rfc_5280() {
     assert_eq!(id, version, "the 16 bytes of the version");
 }
 
+/// Keys that Microsoft's TLS Offload Library made: label and id are in their tags.
+#[test]
+fn keys_of_the_tls_offload_library_are_found_as_it_named_them() {
+    const SEED: &str = "keys = [
+        { name = 'p11-6d8f', kty = 'RSA', size = 2048,
+          tags = { p11_pri_label = 'web server', p11_pri_id = '0a0B', p11_pub_label = 'web server',
+                   p11_pub_id = '0a0B' } },
+    ]";
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    for slot in [0, 1] {
+        let session = module.open(slot);
+        let (private, public) = session.pair("web server");
+        let id = bytes(CKA_ID, [10, 11]);
+        assert_eq!(session.find(&[id, number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap(), [private]);
+        let mechanism = Mechanism::plain(CKM_SHA256_RSA_PKCS);
+        let signature = session.sign(&mechanism, private, b"data").unwrap();
+        assert_eq!(session.verify(&mechanism, public, b"data", &signature), Ok(()));
+    }
+}
+
 /// A cold process that looks a key up by its unique id asks for that key alone.
 #[test]
 fn a_unique_id_needs_one_look() {
