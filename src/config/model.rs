@@ -120,7 +120,7 @@ pub struct TokenConfig {
     pub find_rate: u32,
     /// How long a listing or key is served without asking again. Default 60 s.
     pub cache_ttl: Duration,
-    /// Most lanes (connections) of this token. Default 128.
+    /// Most connections of this token. Default 128.
     pub max_connections: usize,
 }
 

@@ -1,7 +1,7 @@
 //! azure_identity's requests on our lanes.
 //!
-//! The future blocks inside its poll: a lane is taken, driven and put back by the calling thread,
-//! so there is no pairing of credential and lane to get wrong.
+//! The future blocks inside its poll: a lane is made, driven and dropped by the calling thread, so
+//! there is no pairing of credential and lane to get wrong.
 
 use std::{
     fmt,
