@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod operations;
 mod permissions;
+mod quickstarts;
 #[path = "../support/mod.rs"]
 mod support;
 mod switches;
