@@ -9,4 +9,5 @@ mod az;
 mod install;
 mod node;
 mod python;
+mod rust;
 mod sandbox;

@@ -25,7 +25,8 @@ async function creation(keys, hsm) {
     const sorted = [...key.keyOperations].sort();
     assert.deepEqual(sorted, ["decrypt", "encrypt", "sign", "unwrapKey", "verify", "wrapKey"]);
   }
-  for (const [curve, length] of Object.entries({ "P-256": 32, "P-384": 48, "P-521": 66, "P-256K": 32 })) {
+  const curves = { "P-256": 32, "P-384": 48, "P-521": 66, "P-256K": 32 };
+  for (const [curve, length] of Object.entries(curves)) {
     const key = await keys.createEcKey("ec", { curve });
     assert.equal(key.keyType, hsm ? "EC-HSM" : "EC");
     assert.deepEqual([key.key.crv, key.key.x.length, key.key.y.length], [curve, length, length]);
@@ -86,7 +87,8 @@ async function updating(keys) {
 
 async function rotation(keys) {
   const first = await keys.createRsaKey("rotate");
-  const policy = { expiresIn: "P90D", lifetimeActions: [{ action: "Rotate", timeAfterCreate: "P2M" }] };
+  const lifetimeActions = [{ action: "Rotate", timeAfterCreate: "P2M" }];
+  const policy = { expiresIn: "P90D", lifetimeActions };
   const set = await keys.updateKeyRotationPolicy("rotate", policy);
   for (const shown of [set, await keys.getKeyRotationPolicy("rotate")]) {
     assert.equal(shown.expiresIn, "P90D");
@@ -145,8 +147,8 @@ async function imports(keys, hsm) {
   jwk = bytes(ec.export({ format: "jwk" }));
   key = await keys.importKey("import-ec", jwk);
   assert.deepEqual(Buffer.from(key.key.x), jwk.x);
-  const oct = () =>
-    keys.importKey("import-oct", { kty: "oct-HSM", k: crypto.randomBytes(32), keyOps: ["wrapKey"] });
+  jwk = { kty: "oct-HSM", k: crypto.randomBytes(32), keyOps: ["wrapKey"] };
+  const oct = () => keys.importKey("import-oct", jwk);
   if (hsm) assert.equal((await oct()).keyType, "oct-HSM");
   else await refused(400, "BadParameter", oct);
 }
@@ -181,6 +183,9 @@ async function release(keys) {
 async function onlyHere(keys, hsm) {
   if (hsm) assert.equal((await keys.getRandomBytes(32)).length, 32);
   else await refused(404, "NotFound", () => keys.getRandomBytes(32));
+  const { attestation } = (await keys.getKeyAttestation("rsa")).properties;
+  assert(Buffer.from(attestation.certificatePemFile).includes("BEGIN CERTIFICATE"));
+  assert(attestation.privateKeyAttestation && attestation.publicKeyAttestation);
 }
 
 async function permission(url, hsm) {

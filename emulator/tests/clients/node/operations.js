@@ -81,7 +81,8 @@ async function encrypt(url, key, algorithm) {
   assert.deepEqual(Buffer.from(result), DATA, algorithm);
   if (algorithm.startsWith("RSA1_5") || algorithm === "RSA-OAEP") {
     // What the package encrypted itself.
-    const local = await new CryptographyClient(key, credential).encrypt({ algorithm, plaintext: DATA });
+    const here = new CryptographyClient(key, credential);
+    const local = await here.encrypt({ algorithm, plaintext: DATA });
     const plain = await there.decrypt({ algorithm, ciphertext: local.result });
     assert.deepEqual(Buffer.from(plain.result), DATA, algorithm);
   }

@@ -5,6 +5,9 @@ const assert = require("node:assert/strict");
 const { spawnSync } = require("node:child_process");
 const fs = require("node:fs");
 
+// Not global before Node.js 20, which the packages want.
+globalThis.crypto ??= require("node:crypto").webcrypto;
+
 const { ClientSecretCredential } = require("@azure/identity");
 
 const VAULT = "https://kv1.vault.azure.net";

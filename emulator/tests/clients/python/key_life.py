@@ -301,6 +301,14 @@ def only_here(keys, hsm):
     else:
         with refused(ResourceNotFoundError, 404, "NotFound"):
             keys.get_random_bytes(1)
+        keys.create_rsa_key("software")
+        with refused(HttpResponseError, 400, "BadParameter"):
+            keys.get_key_attestation("software")
+    attested = keys.get_key_attestation("rsa4096")
+    attestation = attested.properties.attestation
+    assert attested.key.n == keys.get_key("rsa4096").key.n
+    assert b"BEGIN CERTIFICATE" in attestation.certificate_pem_file
+    assert attestation.private_key_attestation and attestation.public_key_attestation
 
 
 def permission(url, hsm):

@@ -144,7 +144,7 @@ def as_private_key(keys):
 
 
 def through_pkcs11(url, keys):
-    """Keys of the package are used through PKCS#11, and keys made through PKCS#11 by the package."""
+    """Each uses the keys that the other made."""
     pkcs11(url, "--keypairgen", "--key-type", "rsa:2048", "--label", "p11-rsa")
     pkcs11(url, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "p11-ec")
     keys.create_rsa_key("sdk-rsa")
