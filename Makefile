@@ -16,6 +16,11 @@ test: deps ## every test, those with real clients too
 	cargo build --workspace --all-targets
 	cargo test --workspace --no-fail-fast
 
+failover: ## ten minutes of signatures while two endpoints come and go (SECONDS=600)
+	cargo build --workspace --bins --lib
+	AKV_FAILOVER_SECONDS=$(or $(SECONDS),600) cargo test --test it -- --nocapture \
+		no_signature_fails_while_endpoints_come_and_go
+
 lint: ## formatting, clippy, and licences where cargo-deny is there
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -55,4 +60,4 @@ install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, B
 deps: ## install what is missing for all this
 	@scripts/install-deps
 
-.PHONY: help quickstart test lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps
+.PHONY: help quickstart test failover lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps

@@ -46,6 +46,12 @@ impl Error {
         self
     }
 
+    /// Adds where it happened to the sentence.
+    pub fn at(mut self, place: &str) -> Self {
+        self.sentence = format!("{} (endpoint {place})", self.sentence).into();
+        self
+    }
+
     /// The return value of the C function.
     pub fn rv(&self) -> CK_RV {
         self.rv

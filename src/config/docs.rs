@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, path::Path};
 use super::{
     Env, Service,
     cloud::CLOUDS,
-    keys::{Absent, CREDENTIALS, Key, Kind, LOG, TOKEN},
+    keys::{Absent, CREDENTIALS, Key, Kind, LOG, REPLICA, TOKEN},
     tests::Folder,
 };
 use crate::documents;
@@ -56,6 +56,8 @@ fn environment(block: &str) -> Env {
 fn tables() -> String {
     let mut text = String::new();
     section(&mut text, "## `[[token]]`", "One per vault or Managed HSM.", TOKEN);
+    let meaning = "Another endpoint with the same keys ([Failover](#failover)).";
+    section(&mut text, "## `[[token.replica]]`", meaning, REPLICA);
     text.push_str("\n## `credential`\n\n");
     text.push_str("A type as a string (`credential = \"azure-cli\"`) or a table ");
     text.push_str("(`credential = { type = \"client-secret\", … }`). A key that is not given is ");
@@ -126,7 +128,7 @@ fn describe(kind: &Kind) -> String {
 
 #[test]
 fn keys_are_unique() {
-    for keys in [TOKEN, LOG].into_iter().chain(CREDENTIALS.iter().map(|kind| kind.keys)) {
+    for keys in [TOKEN, REPLICA, LOG].into_iter().chain(CREDENTIALS.iter().map(|kind| kind.keys)) {
         let mut names: Vec<_> = keys.iter().map(|key| key.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -112,6 +112,33 @@ pub static LOG: &[Key] = &[
     },
 ];
 
+/// `[[token.replica]]`.
+pub static REPLICA: &[Key] = &[
+    Key {
+        name: "endpoint",
+        kind: Text(rules::text),
+        absent: Required,
+        example: r#""https://contoso-west.vault.azure.net""#,
+        meaning: "URL of the other vault or Managed HSM, of the same service and cloud.",
+    },
+    Key {
+        name: "address",
+        kind: Text(rules::text),
+        absent: Means("what DNS says"),
+        example: r#""10.1.0.4""#,
+        meaning: "As the token's `address`, for this endpoint.",
+    },
+    Key {
+        name: "versions",
+        kind: Strings,
+        absent: Means("none"),
+        example: r#"{ "kek/0123456789abcdef0123456789abcdef" = "fedcba9876543210fedcba9876543210" }"#,
+        meaning: "Secret keys (AES) that were imported twice: `name/version` at the token's \
+                  endpoint, and the version here that holds the same key. Key pairs are matched \
+                  by their public key, restored secret keys have the same version.",
+    },
+];
+
 /// `[[token]]`.
 pub static TOKEN: &[Key] = &[
     Key {
@@ -330,6 +357,22 @@ pub static TOKEN: &[Key] = &[
         absent: Is("128"),
         example: "16",
         meaning: "Most connections of one process to this token; further callers wait their turn.",
+    },
+    Key {
+        name: "replica",
+        kind: Kind::Tables(REPLICA),
+        absent: Means("none"),
+        example: r#"[{ endpoint = "https://contoso-west.vault.azure.net" }]"#,
+        meaning: "Other endpoints that hold the same keys, asked in this order while the first \
+                  cannot be (below).",
+    },
+    Key {
+        name: "failover_interval",
+        kind: Duration(100, 3_600_000),
+        absent: Is(r#""30s""#),
+        example: r#""5s""#,
+        meaning: "How long an endpoint that could not be reached is left alone where a replica \
+                  can be asked.",
     },
     Key {
         name: "allow_delete",

@@ -122,6 +122,22 @@ pub struct TokenConfig {
     pub cache_ttl: Duration,
     /// Most connections of this token. Default 128.
     pub max_connections: usize,
+    /// Other endpoints with the same keys, in the order in which they stand in for `endpoint`.
+    pub replicas: Vec<Replica>,
+    /// How long an endpoint that could not be reached is left alone. Default 30 s.
+    pub failover_interval: Duration,
+}
+
+/// `[[token.replica]]`: another endpoint that holds the token's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Where it is; the service is that of the token's endpoint.
+    pub endpoint: Endpoint,
+    /// As [`TokenConfig::address`].
+    pub address: Option<SocketAddr>,
+    /// Versions that hold the same key under different texts: key name, version at the token's
+    /// endpoint, version here; all in lower case.
+    pub versions: Vec<(String, String, String)>,
 }
 
 impl TokenConfig {

@@ -98,11 +98,7 @@ pub fn key_name(value: &str) -> Result<(), &'static str> {
                     /version");
     }
     match version {
-        Some(version)
-            if version.len() != 32 || !version.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
-        {
-            Err("has a version that is not 32 hex digits")
-        }
+        Some(version) if !is_version(version) => Err("has a version that is not 32 hex digits"),
         _ => Ok(()),
     }
 }
@@ -113,6 +109,11 @@ pub fn secret_name(value: &str) -> Result<(), &'static str> {
         return Err("is not a secret's name (1 to 127 letters, digits and hyphens), nor \"*\"");
     }
     Ok(())
+}
+
+/// 32 hex digits, as the service makes them.
+pub fn is_version(value: &str) -> bool {
+    value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// `^[0-9a-zA-Z-]{1,127}$`, the service's rule for object names.

@@ -10,7 +10,7 @@ use super::{
     cloud::{self, Cloud},
     convert::Context,
     credential::{self, Credential},
-    file, keys, pin, rules,
+    file, keys, pin, replica, rules,
     section::Section,
     value::{Item, Items, Raw},
 };
@@ -152,6 +152,8 @@ pub fn read(
         find_rate: u32::try_from(s.need("find_rate", s.integer("find_rate"))?).unwrap_or(u32::MAX),
         cache_ttl: s.need("cache_ttl", s.duration("cache_ttl"))?,
         max_connections: size(s, "max_connections")?,
+        replicas: replica::read(context, s, &endpoint, cloud)?,
+        failover_interval: s.need("failover_interval", s.duration("failover_interval"))?,
         endpoint,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use akv_wire::JsonWebKey;
 use cryptoki_sys::{CKR_KEY_TYPE_INCONSISTENT, CKR_PUBLIC_KEY_INVALID};
 use der::{
     Decode, Encode,
@@ -50,6 +51,29 @@ impl PublicKey {
     /// `CKR_PUBLIC_KEY_INVALID` for a coordinate that is too large or a point off the curve.
     pub fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Result<PublicKey> {
         Ok(PublicKey(Arc::new(Material::Ec(EcPublic::new(curve, x, y)?))))
+    }
+
+    /// The public key of a JSON Web Key; None for a secret key.
+    ///
+    /// # Errors
+    /// `CKR_KEY_TYPE_INCONSISTENT` for a type or curve this module does not know, and what
+    /// [`PublicKey::rsa`] and [`PublicKey::ec`] refuse.
+    pub fn from_jwk(jwk: &JsonWebKey) -> Result<Option<PublicKey>> {
+        let unknown = || {
+            let sentence = format!("a key of a type this module does not know: {jwk:?}");
+            Error::new(CKR_KEY_TYPE_INCONSISTENT, sentence)
+        };
+        let key_type = jwk.key_type().ok_or_else(unknown)?;
+        if key_type.is_rsa() {
+            let (Some(n), Some(e)) = (jwk.modulus(), jwk.exponent()) else { return Err(unknown()) };
+            return PublicKey::rsa(n, e).map(Some);
+        }
+        if key_type.is_ec() {
+            let curve = jwk.crv.as_deref().and_then(Curve::from_name).ok_or_else(unknown)?;
+            let (x, y) = jwk.point().ok_or_else(unknown)?;
+            return PublicKey::ec(curve, &x, &y).map(Some);
+        }
+        Ok(None)
     }
 
     /// A point of `curve` from 04||X||Y (SEC 1, 2.3.4), optionally inside the DER OCTET STRING

@@ -200,6 +200,22 @@ impl NetError {
         matches!(self, NetError::Connect(_) | NetError::Lost(_))
     }
 
+    /// It tells something about the endpoint, and not about this process or this thread.
+    pub fn of_endpoint(&self) -> bool {
+        match self {
+            NetError::UnknownHost(_)
+            | NetError::Connect(_)
+            | NetError::Untrusted(_)
+            | NetError::Timeout
+            | NetError::Lost(_) => true,
+            NetError::Busy
+            | NetError::TooLong
+            | NetError::Resources(_)
+            | NetError::ThreadEnding
+            | NetError::InsideRuntime => false,
+        }
+    }
+
     /// Sorts an error of the HTTP client.
     pub(super) fn from_client(error: reqwest::Error, connect_timeout: Duration) -> Self {
         let error = error.without_url();

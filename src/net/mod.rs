@@ -106,12 +106,14 @@ impl Net {
     /// # Errors
     /// CKR_GENERAL_ERROR for a CA file without certificates or an unusable proxy URL.
     pub fn new(config: &TokenConfig, surroundings: Arc<Surroundings>) -> Result<Self> {
+        let first = (&config.endpoint, config.address);
+        let others = config.replicas.iter().map(|replica| (&replica.endpoint, replica.address));
+        let fixed = std::iter::once(first)
+            .chain(others)
+            .filter_map(|(endpoint, address)| Some((endpoint.host.clone(), address?)))
+            .collect();
         let plan = LanePlan {
-            resolver: Arc::new(Resolver::new(
-                &surroundings,
-                config.address.map(|address| (config.endpoint.host.clone(), address)),
-                config.connect_timeout,
-            )),
+            resolver: Arc::new(Resolver::new(&surroundings, fixed, config.connect_timeout)),
             tls: Tls::new(config.ca.as_deref(), surroundings)?,
             proxy: config.proxy.as_deref().map(explicit_proxy).transpose()?,
             connect_timeout: config.connect_timeout,

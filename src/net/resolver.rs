@@ -35,8 +35,8 @@ pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
     search: Vec<String>,
     attempts: u32,
-    /// `address` of the configuration: this host is there, DNS is not asked.
-    fixed: Option<(String, SocketAddr)>,
+    /// `address` of the configuration: these hosts are there, DNS is not asked.
+    fixed: HashMap<String, SocketAddr>,
     /// A part of the connect limit, so that there is time left to use the answer.
     patience: Duration,
     cache: Mutex<HashMap<String, Known>>,
@@ -61,7 +61,7 @@ pub(super) enum Looked {
 impl Resolver {
     pub fn new(
         surroundings: &Surroundings,
-        fixed: Option<(String, SocketAddr)>,
+        fixed: HashMap<String, SocketAddr>,
         connect_timeout: Duration,
     ) -> Self {
         // A file that cannot be parsed is like none: the server is this machine (resolv.conf(5)).
@@ -97,7 +97,7 @@ impl Resolver {
     /// file, or a lookup that still holds.
     pub fn at_hand(&self, host: &str) -> Option<Vec<SocketAddr>> {
         let host = canonical(host);
-        if let Some((_, address)) = self.fixed.as_ref().filter(|(fixed, _)| *fixed == host) {
+        if let Some(address) = self.fixed.get(&host) {
             return Some(vec![*address]);
         }
         if let Ok(literal) = host.parse() {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn resolver(servers: Vec<SocketAddr>) -> Resolver {
-        let mut resolver = Resolver::new(&Surroundings::default(), None, LIMIT);
+        let mut resolver = Resolver::new(&Surroundings::default(), HashMap::new(), LIMIT);
         resolver.servers = servers;
         resolver.attempts = 1;
         resolver
@@ -281,7 +281,8 @@ mod tests {
             ..Default::default()
         };
         let fixed = "198.51.100.1:8443".parse().unwrap();
-        let resolver = Resolver::new(&surroundings, Some(("fixed.example".into(), fixed)), LIMIT);
+        let fixed = HashMap::from([("fixed.example".to_owned(), fixed)]);
+        let resolver = Resolver::new(&surroundings, fixed, LIMIT);
         on_lane(async {
             for (host, expected) in [
                 ("192.0.2.9", "192.0.2.9:0"),

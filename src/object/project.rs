@@ -9,7 +9,7 @@ use cryptoki_sys::*;
 use super::{Attributes, Material, Object, VaultKey, VaultKeyKind, dates, tag::Tag};
 use crate::{
     config::{Login, TokenConfig},
-    crypto::{Curve, PublicKey},
+    crypto::PublicKey,
     error::{Error, Result},
     hex,
     mechanism::{Home, MECHANISMS, uses_of_class},
@@ -126,23 +126,13 @@ impl Usage {
 }
 
 fn kind(jwk: &JsonWebKey) -> Result<VaultKeyKind> {
-    let unknown = || {
-        Error::new(
-            CKR_KEY_TYPE_INCONSISTENT,
-            format!("a key of a type this module does not know: {jwk:?}"),
-        )
-    };
-    let key_type = jwk.key_type().ok_or_else(unknown)?;
-    if key_type.is_rsa() {
-        let (Some(n), Some(e)) = (jwk.modulus(), jwk.exponent()) else { return Err(unknown()) };
-        return Ok(VaultKeyKind::Rsa(PublicKey::rsa(n, e)?));
-    }
-    if key_type.is_ec() {
-        let curve = jwk.crv.as_deref().and_then(Curve::from_name).ok_or_else(unknown)?;
-        let (x, y) = jwk.point().ok_or_else(unknown)?;
-        return Ok(VaultKeyKind::Ec(curve, PublicKey::ec(curve, &x, &y)?));
-    }
-    Ok(VaultKeyKind::Secret(None))
+    Ok(match PublicKey::from_jwk(jwk)? {
+        Some(public) => match public.curve() {
+            Some(curve) => VaultKeyKind::Ec(curve, public),
+            None => VaultKeyKind::Rsa(public),
+        },
+        None => VaultKeyKind::Secret(None),
+    })
 }
 
 /// What all objects of a key have in common.

@@ -13,14 +13,27 @@ use super::{
     Operation, Vault, backoff,
     call::{Call, parse, request_id},
     errors,
+    replica::Heard,
+    site::{Tries, Turn},
 };
 use crate::{
+    credential::Token,
     error::{Error, Result},
     net::{NetError, Response},
 };
 
 /// Where nobody can be connected to, a host waits for this many attempts and not for its deadline.
 const CONNECT_ATTEMPTS: u32 = 3;
+
+/// How an attempt stands among those of its call.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    pub site: usize,
+    /// From 1; with several endpoints a round over all of them.
+    pub attempt: u32,
+    /// Other endpoints are left to ask.
+    pub others: bool,
+}
 
 impl Vault {
     /// Calls and reads the answer's JSON.
@@ -36,19 +49,41 @@ impl Vault {
 
     /// Calls, repeating what may be repeated, until `deadline`.
     pub(super) fn call_by(&self, call: &Call<'_>, deadline: Instant) -> Result<Response> {
+        let tries = self.sites.tries(call.operation);
+        self.call_at(call, tries, deadline).map(|(answer, _)| answer)
+    }
+
+    /// Calls at the endpoints that `tries` allows; also tells which of them answered.
+    pub(super) fn call_at(
+        &self,
+        call: &Call<'_>,
+        mut tries: Tries,
+        deadline: Instant,
+    ) -> Result<(Response, usize)> {
         self.learn_tenant(deadline)?;
         let id = request_id()?;
         let mut token = self.credential.token(deadline)?;
         let mut renewed = false;
-        let mut attempt = 0;
-        let mut last = None;
+        let mut last: Option<Error> = None;
         loop {
-            attempt += 1;
-            self.wait(call, deadline)?;
-            let request = self.request(call, &token, &id);
-            let started = Instant::now();
-            let answer = self.net.send(&request, deadline);
-            self.note(call, &answer, started, attempt, &id);
+            let Turn { site, until } = self.sites.turn(&mut tries, deadline);
+            if let Err(error) = self.wait(call, site, until) {
+                // The last answer tells more than "the deadline would pass while waiting".
+                return Err(last.unwrap_or(error));
+            }
+            tries.attempts += 1;
+            let answer = match self.ask(call, site, &token, (&id, tries.attempts), until) {
+                Heard::Answer(answer) => answer,
+                Heard::Missing => {
+                    let error = self.missing(call, site);
+                    if !tries.others(site) {
+                        return Err(error);
+                    }
+                    tries.failed(site, false);
+                    last = Some(error);
+                    continue;
+                }
+            };
             if let Ok(refused) = &answer
                 && refused.status == 401
                 && !renewed
@@ -59,22 +94,41 @@ impl Vault {
             }
             if matches!(answer, Err(NetError::Timeout))
                 && call.operation.row().repeatable
+                && Instant::now() >= deadline
                 && let Some(cause) = last
             {
                 // Why it came to a last attempt tells more than that the attempt ran out of time.
                 return Err(cause);
             }
-            let error = match self.judge(call, answer, attempt) {
-                ControlFlow::Break(done) => return done,
+            let lost = matches!(answer, Err(NetError::Lost(_)));
+            let standing = Standing { site, attempt: tries.round, others: tries.others(site) };
+            let error = match self.judge(call, answer, standing) {
+                ControlFlow::Break(done) => return done.map(|answer| (answer, site)),
                 ControlFlow::Continue(error) => error,
             };
             if Instant::now() >= deadline {
                 return Err(error);
             }
-            last = Some(error.clone());
-            // The last answer tells more than "the deadline would pass while waiting".
-            self.backoff.wait(deadline).map_err(|_| error)?;
+            tries.failed(site, lost);
+            last = Some(error);
         }
+    }
+
+    /// Sends one request to one endpoint, once, and notes what came of it.
+    pub(super) fn send(
+        &self,
+        call: &Call<'_>,
+        site: usize,
+        version: Option<&str>,
+        token: &Token,
+        (id, attempt): (&HeaderValue, u32),
+        until: Instant,
+    ) -> std::result::Result<Response, NetError> {
+        let request = self.request(call, &self.sites[site], version, token, id);
+        let started = Instant::now();
+        let answer = self.net.send(&request, until);
+        self.note(call, site, &answer, started, (id, attempt));
+        answer
     }
 
     /// Decides about an answer: done, or worth another attempt because of this error.
@@ -82,56 +136,98 @@ impl Vault {
         &self,
         call: &Call<'_>,
         answer: std::result::Result<Response, NetError>,
-        attempt: u32,
+        standing: Standing,
     ) -> ControlFlow<Result<Response>, Error> {
+        let Standing { site, attempt, others } = standing;
         let repeatable = call.operation.row().repeatable;
+        let backoff = &self.sites[site].backoff;
+        let decided = |again: bool, error: Error| match again {
+            true => ControlFlow::Continue(error),
+            false => ControlFlow::Break(Err(error)),
+        };
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => {
-                self.backoff.succeeded();
+                backoff.succeeded();
+                self.sites.answers(site);
+                self.learn(call, site, &answer);
                 ControlFlow::Break(Ok(answer))
+            }
+            // What a stand-in lacks says nothing about the first endpoint.
+            Ok(answer) if site > 0 && answer.status == 404 => {
+                self.sites.answers(site);
+                decided(others, self.missing(call, site))
             }
             Ok(answer) => {
                 let error = errors::from_response(call.operation, call.key, self.service, &answer);
+                let error = self.placed(error, site);
                 let again = match answer.status {
                     // Refused before anything was done: that may be repeated for everything.
                     429 => true,
                     408 | 500 | 502 | 503 | 504 => repeatable,
+                    // A stand-in may refuse what the next one does.
+                    401 | 403 if site > 0 => return decided(others, error),
                     _ => false,
                 };
-                if !again {
-                    return ControlFlow::Break(Err(error));
+                if again {
+                    backoff.failed(backoff::retry_after(&answer));
+                } else {
+                    self.sites.answers(site);
                 }
-                self.backoff.failed(backoff::retry_after(&answer));
-                ControlFlow::Continue(error)
+                decided(again, error)
             }
             Err(failed) => {
                 let error = errors::from_net(call.operation, call.key, &failed);
+                let error = self.placed(error, site);
+                let lost = matches!(failed, NetError::Lost(_));
+                if self.sites.many() && failed.of_endpoint() && !lost {
+                    self.sites.unreachable(site, &failed);
+                }
+                let elsewhere = others && repeatable && failed.of_endpoint();
                 let hopeless = failed.unsent() && attempt >= CONNECT_ATTEMPTS;
-                if !failed.transient() || hopeless || !(repeatable || failed.unsent()) {
-                    return ControlFlow::Break(Err(error));
-                }
+                let here = failed.transient() && !hopeless && (repeatable || failed.unsent());
                 // A connection that died while idle is nobody's fault: the first repeat is at once.
-                if attempt > 1 || failed.unsent() {
-                    self.backoff.failed(None);
+                if here && !elsewhere && (attempt > 1 || failed.unsent()) {
+                    backoff.failed(None);
                 }
-                ControlFlow::Continue(error)
+                decided(here || elsewhere, error)
             }
         }
+    }
+
+    /// The error with its endpoint, where there are several.
+    fn placed(&self, error: Error, site: usize) -> Error {
+        match self.sites.many() {
+            true => error.at(&self.sites[site].name),
+            false => error,
+        }
+    }
+
+    /// That an endpoint other than the first was asked for what it does not have.
+    fn missing(&self, call: &Call<'_>, site: usize) -> Error {
+        let subject = errors::subject(call.operation, call.key);
+        let sentence = format!(
+            "{subject}: it is not there, and the others do not answer; are all keys of the token \
+             at each endpoint?"
+        );
+        Error::new(CKR_DEVICE_ERROR, sentence).at(&self.sites[site].name)
     }
 
     /// One line at debug for each attempt. Names and numbers only.
     pub(super) fn note(
         &self,
         call: &Call<'_>,
+        site: usize,
         answer: &std::result::Result<Response, NetError>,
         started: Instant,
-        attempt: u32,
-        id: &HeaderValue,
+        (id, attempt): (&HeaderValue, u32),
     ) {
         if !log::log_enabled!(log::Level::Debug) {
             return;
         }
-        let what = errors::subject(call.operation, call.key);
+        let mut what = errors::subject(call.operation, call.key);
+        if self.sites.many() {
+            what = format!("{what} at {}", self.sites[site].name);
+        }
         let milliseconds = started.elapsed().as_millis();
         let id = id.to_str().unwrap_or_default();
         match answer {
@@ -148,9 +244,9 @@ impl Vault {
         }
     }
 
-    /// Waits while the service is to be left alone.
-    pub(super) fn wait(&self, call: &Call<'_>, deadline: Instant) -> Result<()> {
-        self.backoff.wait(deadline).map_err(|pause| {
+    /// Waits while an endpoint is to be left alone.
+    pub(super) fn wait(&self, call: &Call<'_>, site: usize, deadline: Instant) -> Result<()> {
+        self.sites[site].backoff.wait(deadline).map_err(|pause| {
             let left = Duration::from_secs(pause.left.as_secs() + 1);
             let why = match pause.asked {
                 true => format!(
@@ -176,13 +272,18 @@ impl Vault {
         }
         let call = Call::bare(Operation::ListKeys);
         let id = request_id()?;
-        let mut attempt = 0;
+        let mut tries = self.sites.tries(call.operation);
+        let mut last: Option<Error> = None;
         loop {
-            attempt += 1;
-            self.wait(&call, deadline)?;
+            let Turn { site, until } = self.sites.turn(&mut tries, deadline);
+            if let Err(error) = self.wait(&call, site, until) {
+                return Err(last.unwrap_or(error));
+            }
+            tries.attempts += 1;
             let started = Instant::now();
-            let answer = self.net.send(&self.anonymous(&call, &id), deadline);
-            self.note(&call, &answer, started, attempt, &id);
+            let request = self.anonymous(&call, &self.sites[site], None, &id);
+            let answer = self.net.send(&request, until);
+            self.note(&call, site, &answer, started, (&id, tries.attempts));
             if let Ok(challenge) = &answer
                 && challenge.status == 401
             {
@@ -196,9 +297,12 @@ impl Vault {
                 self.credential.learn_tenant(&tenant);
                 return Ok(());
             }
-            match self.judge(&call, answer, attempt) {
+            let lost = matches!(answer, Err(NetError::Lost(_)));
+            let standing = Standing { site, attempt: tries.round, others: tries.others(site) };
+            match self.judge(&call, answer, standing) {
                 ControlFlow::Continue(error) => {
-                    self.backoff.wait(deadline).map_err(|_| error)?;
+                    tries.failed(site, lost);
+                    last = Some(error);
                 }
                 ControlFlow::Break(Err(error)) => return Err(error),
                 ControlFlow::Break(Ok(_)) => {
@@ -221,8 +325,9 @@ impl Vault {
         let call = Call::bare(Operation::ListKeys);
         let id = request_id()?;
         let started = Instant::now();
-        let answer = self.net.send(&self.anonymous(&call, &id), self.deadline());
-        self.note(&call, &answer, started, 1, &id);
+        let request = self.anonymous(&call, self.sites.first(), None, &id);
+        let answer = self.net.send(&request, self.deadline());
+        self.note(&call, 0, &answer, started, (&id, 1));
         let answer = answer.map_err(|failed| errors::from_net(call.operation, None, &failed))?;
         match answer.header("www-authenticate").filter(|_| answer.status == 401) {
             Some(challenge) => Ok(challenge.to_owned()),

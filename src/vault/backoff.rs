@@ -63,6 +63,16 @@ impl Backoff {
         Ok(())
     }
 
+    /// Whether nobody needs to wait at `now`.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.until().is_none_or(|until| until <= now)
+    }
+
+    /// When the last pause ends or ended.
+    pub fn until(&self) -> Option<Instant> {
+        self.lock().not_before
+    }
+
     /// Notes a failure that a pause may cure: as long as `asked` by the service, else longer each
     /// time.
     pub fn failed(&self, asked: Option<Duration>) {

@@ -10,9 +10,9 @@ use reqwest::{
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::{KeyRef, Operation, Vault, errors};
+use super::{KeyRef, Operation, Vault, errors, site::Site};
 use crate::{
-    config::TokenConfig,
+    config::Endpoint,
     credential::Token,
     error::{Error, Result},
     hex,
@@ -76,18 +76,17 @@ impl<'a> Call<'a> {
         Ok(Call { body: Some(Bytes::from_owner(bytes)), ..self })
     }
 
-    pub fn at_page(self, page: Option<Url>) -> Self {
-        Call { page, ..self }
+    pub fn at_page(self, page: Url) -> Self {
+        Call { page: Some(page), ..self }
     }
 }
 
-/// The URL all requests start with, and the Host header where it must differ: the client lets a
-/// port in the URL win over the port of `address`, so that then the URL has none.
-pub(super) fn origin(config: &TokenConfig) -> Result<(Url, Option<HeaderValue>)> {
-    let (host, port) = (&config.endpoint.host, config.endpoint.port);
+/// The URL all requests to an endpoint start with, and the Host header where it must differ: the
+/// client lets a port in the URL win over the port of `address`, so that a `direct` one has none.
+pub(super) fn origin(endpoint: &Endpoint, direct: bool) -> Result<(Url, Option<HeaderValue>)> {
+    let (host, port) = (&endpoint.host, endpoint.port);
     let unusable = |what: String| Error::new(CKR_GENERAL_ERROR, format!("endpoint: {what}"));
     let named = format!("{host}:{port}");
-    let direct = config.address.is_some() && config.proxy.is_none();
     let url = match direct {
         true => format!("https://{host}/"),
         false => format!("https://{named}/"),
@@ -104,22 +103,36 @@ pub(super) fn origin(config: &TokenConfig) -> Result<(Url, Option<HeaderValue>)>
 }
 
 impl Vault {
-    /// The request as it is sent, once.
-    pub(super) fn request(&self, call: &Call<'_>, token: &Token, id: &HeaderValue) -> Request {
-        let mut request = self.anonymous(call, id);
+    /// The request as it is sent to an endpoint, once; `version` is the key's there, where that
+    /// is another one.
+    pub(super) fn request(
+        &self,
+        call: &Call<'_>,
+        site: &Site,
+        version: Option<&str>,
+        token: &Token,
+        id: &HeaderValue,
+    ) -> Request {
+        let mut request = self.anonymous(call, site, version, id);
         request.headers.insert(AUTHORIZATION, token.header().clone());
         request
     }
 
     /// The request without a token.
-    pub(super) fn anonymous(&self, call: &Call<'_>, id: &HeaderValue) -> Request {
+    pub(super) fn anonymous(
+        &self,
+        call: &Call<'_>,
+        site: &Site,
+        version: Option<&str>,
+        id: &HeaderValue,
+    ) -> Request {
         let row = call.operation.row();
-        let mut request = Request::new(row.method.clone(), self.url(call));
+        let mut request = Request::new(row.method.clone(), self.url(call, site, version));
         let headers = &mut request.headers;
         headers.insert(ACCEPT, HeaderValue::from_static(JSON));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert("x-ms-client-request-id", id.clone());
-        if let Some(host) = &self.host {
+        if let Some(host) = &site.host {
             headers.insert(HOST, host.clone());
         }
         if call.body.is_some() {
@@ -129,14 +142,14 @@ impl Vault {
         request
     }
 
-    fn url(&self, call: &Call<'_>) -> Url {
-        let mut url = self.base.clone();
+    fn url(&self, call: &Call<'_>, site: &Site, version: Option<&str>) -> Url {
+        let mut url = site.base.clone();
         if let Some(page) = &call.page {
             url.set_path(page.path());
             url.set_query(page.query());
         } else {
             let name = call.key.map(|key| key.name);
-            let version = call.key.and_then(|key| key.version);
+            let version = version.or_else(|| call.key.and_then(|key| key.version));
             let action = match call.operation {
                 Operation::ListKeyVersions => Some("versions"),
                 _ => call.action,

@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::{
     KeyRef, Operation, Vault,
+    attempt::Standing,
     call::{self, Call},
     errors,
+    site::{Tries, Turn},
 };
 use crate::error::{Error, Result};
 
@@ -93,27 +95,41 @@ impl Vault {
             let mut again = Vec::new();
             for chunk in open.chunks(self.pace.width.max(1) * PER_CONNECTION) {
                 self.learn_tenant(deadline)?;
+                let mut tries = self.sites.tries(Operation::GetKey);
+                let soon = deadline.min(Instant::now() + self.timeout);
+                let Turn { site, until } = self.sites.turn(&mut tries, soon);
                 // Past the deadline, or throttled beyond it: what was fetched is kept.
-                if Instant::now() >= deadline || self.backoff.wait(deadline).is_err() {
+                if Instant::now() >= deadline || self.sites[site].backoff.wait(deadline).is_err() {
                     break 'rounds;
                 }
                 let token = self.credential.token(deadline)?;
                 let id = call::request_id()?;
-                let requests =
-                    chunk.iter().map(|at| self.request(&calls[*at], &token, &id)).collect();
+                let requests = chunk
+                    .iter()
+                    .map(|at| self.request(&calls[*at], &self.sites[site], None, &token, &id))
+                    .collect();
                 let started = Instant::now();
+                let mut pace = self.pace;
+                if tries.others(site) {
+                    pace.limit = pace.limit.min(until.saturating_duration_since(started));
+                }
+                let others = self.sites.many() && round < ROUNDS;
+                let standing = Standing { site, attempt: round, others };
                 let mut rejected = false;
                 self.net
-                    .send_all(requests, self.pace, deadline, |index, answer| {
+                    .send_all(requests, pace, deadline, |index, answer| {
                         let at = chunk[index];
                         let call = &calls[at];
-                        self.note(call, &answer, started, round, &id);
+                        self.note(call, site, &answer, started, (&id, round));
                         if answer.as_ref().is_ok_and(|answer| answer.status == 401) && !renewed {
                             rejected = true;
                             again.push(at);
                             return;
                         }
-                        match self.judge(call, answer, round) {
+                        // Another round would hear the same from a stand-in.
+                        let absent = answer.as_ref().is_ok_and(|answer| answer.status == 404);
+                        let standing = Standing { others: others && !absent, ..standing };
+                        match self.judge(call, answer, standing) {
                             ControlFlow::Break(done) => {
                                 let parsed = done.and_then(|answer| call::parse(call, &answer));
                                 results[at] = Some(parsed);
@@ -152,24 +168,47 @@ impl Vault {
             .collect())
     }
 
+    /// All pages of a listing, from one endpoint: where that fails midway, from another.
     fn pages<'a, T: DeserializeOwned>(
         &self,
         first: impl Fn() -> Result<Call<'a>>,
         deadline: Instant,
     ) -> Result<Vec<T>> {
+        for _ in 1..self.sites.len() {
+            match self.pages_once(&first, deadline) {
+                Err(error) if error.rv() == CKR_DEVICE_ERROR && Instant::now() < deadline => {}
+                done => return done,
+            }
+        }
+        self.pages_once(&first, deadline)
+    }
+
+    fn pages_once<'a, T: DeserializeOwned>(
+        &self,
+        first: &impl Fn() -> Result<Call<'a>>,
+        deadline: Instant,
+    ) -> Result<Vec<T>> {
         let mut items = Vec::new();
-        let mut next: Option<Url> = None;
+        let mut next: Option<(Url, usize)> = None;
         for _ in 0..MAX_PAGES {
-            let call = first()?.at_page(next.clone());
+            let call = first()?;
+            let (call, tries) = match &next {
+                Some((link, site)) => (call.at_page(link.clone()), Tries::only(*site)),
+                None => {
+                    let tries = self.sites.tries(call.operation);
+                    (call, tries)
+                }
+            };
             // A page has the deadline of a request, the listing its own.
-            let answer = self.call_by(&call, deadline.min(Instant::now() + self.timeout))?;
+            let (answer, site) =
+                self.call_at(&call, tries, deadline.min(Instant::now() + self.timeout))?;
             let page: Page<T> = call::parse(&call, &answer)?;
             items.extend(page.value);
             let Some(link) = page.next_link.filter(|link| !link.is_empty()) else {
                 return Ok(items);
             };
-            let link = self.own_link(&call, &link)?;
-            if next.as_ref() == Some(&link) {
+            let link = self.own_link(&call, &link, site)?;
+            if next.as_ref().is_some_and(|(last, _)| *last == link) {
                 return Err(errors::nonsense(
                     call.operation,
                     call.key,
@@ -183,18 +222,19 @@ impl Vault {
                     format!("{what}: the search's deadline passed; raise `find_timeout`"),
                 ));
             }
-            next = Some(link);
+            next = Some((link, site));
         }
         Err(errors::nonsense(Operation::ListKeys, None, "pages without end"))
     }
 
     /// A nextLink, if it stays on the configured host: the bearer token goes nowhere else. A vault
     /// writes the port (`:443`), a Managed HSM does not.
-    fn own_link(&self, call: &Call<'_>, link: &str) -> Result<Url> {
+    fn own_link(&self, call: &Call<'_>, link: &str, site: usize) -> Result<Url> {
+        let (own_host, own_port) = &self.sites[site].origin;
         let url = Url::parse(link).ok().filter(|url| {
             url.scheme() == "https"
-                && url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(&self.origin.0))
-                && url.port_or_known_default() == Some(self.origin.1)
+                && url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(own_host))
+                && url.port_or_known_default() == Some(*own_port)
                 && url.username().is_empty()
         });
         url.ok_or_else(|| {

@@ -12,6 +12,8 @@ mod crypto;
 mod errors;
 mod listing;
 mod operation;
+mod replica;
+mod site;
 
 use std::{
     fmt,
@@ -26,16 +28,15 @@ use akv_wire::{
     KeyRestoreParameters, KeyUpdateParameters, RotationPolicy, SecretBundle,
 };
 use cryptoki_sys::CKR_DEVICE_ERROR;
-use reqwest::Url;
 
-use self::{backoff::Backoff, call::Call};
+use self::{call::Call, replica::Matches, site::Sites};
 pub use self::{
     crypto::{Cipher, Ciphered, MAX_RANDOM},
     errors::{is_conflict, is_forbidden, is_lost_answer, is_not_found},
     operation::Operation,
 };
 use crate::{
-    config::{Service, TokenConfig},
+    config::{Replica, Service, TokenConfig},
     credential::{Credential, LoginSecret, Token},
     error::{Error, Result},
     net::{Net, Pace, Surroundings},
@@ -46,15 +47,12 @@ use crate::{
 pub struct Vault {
     net: Net,
     credential: Credential,
-    backoff: Backoff,
+    /// Where the service is: one endpoint, or several with the same keys.
+    sites: Sites,
+    replicas: Vec<Replica>,
+    failover_interval: Duration,
     surroundings: Arc<Surroundings>,
     service: Service,
-    /// `https://host[:port]/`, without the port where `address` gives one.
-    base: Url,
-    /// The Host header where it differs from what the URL says.
-    host: Option<reqwest::header::HeaderValue>,
-    /// Host name and port a nextLink must have.
-    origin: (String, u16),
     api_version: String,
     timeout: Duration,
     pace: Pace,
@@ -92,6 +90,8 @@ pub struct Carried {
     pub login: Option<LoginSecret>,
     /// The access token, still good in the child.
     pub token: Option<Arc<Token>>,
+    /// Which versions are the same key at several endpoints.
+    pub matches: Matches,
 }
 
 impl From<Arc<Surroundings>> for Carried {
@@ -106,18 +106,16 @@ impl Vault {
     /// # Errors
     /// CKR_GENERAL_ERROR for a CA file, client certificate or proxy URL that cannot be used.
     pub fn new(config: &TokenConfig, carried: impl Into<Carried>) -> Result<Self> {
-        let Carried { surroundings, login, token } = carried.into();
+        let Carried { surroundings, login, token, matches } = carried.into();
         let net = Net::new(config, surroundings.clone())?;
-        let (base, host) = call::origin(config)?;
         Ok(Vault {
             credential: Credential::new(config, net.clone(), login, token)?,
             net,
-            backoff: Backoff::default(),
+            sites: Sites::new(config, matches)?,
+            replicas: config.replicas.clone(),
+            failover_interval: config.failover_interval,
             surroundings,
             service: config.endpoint.service,
-            base,
-            host,
-            origin: (config.endpoint.host.clone(), config.endpoint.port),
             api_version: config.api_version.clone(),
             timeout: config.timeout,
             pace: Pace { width: config.find_width, rate: config.find_rate, limit: config.timeout },
@@ -129,7 +127,8 @@ impl Vault {
     /// child on the parent's vault, which is then forgotten and not dropped.
     pub fn carried(&self) -> Carried {
         let (login, token) = self.credential.carried();
-        Carried { surroundings: self.surroundings.clone(), login, token }
+        let matches = self.sites.carried_matches();
+        Carried { surroundings: self.surroundings.clone(), login, token, matches }
     }
 
     /// Which of the two services this is.
@@ -158,7 +157,7 @@ impl Vault {
     /// # Errors
     /// CKR_DEVICE_ERROR with the reason.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let (host, _) = &self.origin;
+        let (host, _) = &self.sites.first().origin;
         self.net.addresses(host).map_err(|failed| {
             let advice = "check the endpoint's name and this machine's DNS, or set `address`";
             Error::new(CKR_DEVICE_ERROR, format!("{host}: {failed}; {advice}"))
@@ -350,6 +349,6 @@ impl Vault {
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("base", &self.base.as_str()).finish_non_exhaustive()
+        f.debug_struct("Vault").field("endpoint", &self.sites.first().name).finish_non_exhaustive()
     }
 }

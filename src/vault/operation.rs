@@ -171,6 +171,49 @@ impl Operation {
         self.row().name
     }
 
+    /// Any endpoint that holds the same keys may carry it out: it changes none of them.
+    pub(super) fn on_replicas(self) -> bool {
+        self.uses_a_key()
+            || matches!(
+                self,
+                Operation::GetKey
+                    | Operation::ListKeys
+                    | Operation::ListKeyVersions
+                    | Operation::GetCertificate
+                    | Operation::ListCertificates
+                    | Operation::GetSecret
+                    | Operation::ListSecrets
+                    | Operation::Random
+            )
+    }
+
+    /// It computes with a key, whichever endpoint holds it.
+    pub(super) fn uses_a_key(self) -> bool {
+        matches!(
+            self,
+            Operation::Sign
+                | Operation::Verify
+                | Operation::Encrypt
+                | Operation::Decrypt
+                | Operation::WrapKey
+                | Operation::UnwrapKey
+        )
+    }
+
+    /// Its answer is a key bundle.
+    pub(super) fn tells_a_key(self) -> bool {
+        matches!(
+            self,
+            Operation::GetKey
+                | Operation::CreateKey
+                | Operation::ImportKey
+                | Operation::UpdateKey
+                | Operation::RecoverKey
+                | Operation::RestoreKey
+                | Operation::RotateKey
+        )
+    }
+
     /// The data action of Azure RBAC (a vault) or local RBAC (a Managed HSM) it needs.
     pub fn data_action(self, service: Service) -> &'static str {
         match service {

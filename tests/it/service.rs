@@ -38,6 +38,12 @@ impl Emulator {
 
     /// The same with lines for the emulator's `[switches]`.
     pub fn with(seed: &str, switches: &str) -> Emulator {
+        let services = format!("[[vault]]\nname = '{VAULT}'\n[[hsm]]\nname = '{HSM}'\n");
+        Emulator::configured(seed, &format!("{services}[switches]\n{switches}"))
+    }
+
+    /// The same with this configuration file of the emulator.
+    pub fn configured(seed: &str, config: &str) -> Emulator {
         let folder = tempfile::tempdir().expect("folder");
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -45,12 +51,7 @@ impl Emulator {
             path
         };
         let seed = file("seed.toml", seed);
-        let config = file(
-            "emulator.toml",
-            &format!(
-                "[[vault]]\nname = '{VAULT}'\n[[hsm]]\nname = '{HSM}'\n[switches]\n{switches}"
-            ),
-        );
+        let config = file("emulator.toml", config);
         // The shell ends the emulator when its own standard input does: when this test's end of
         // it is closed, by drop or because the process is gone.
         let mut child = Command::new("sh")
@@ -76,8 +77,24 @@ impl Emulator {
 
     /// The `[[token]]` of a service, with more lines for it.
     pub fn token(&self, name: &str, more: &str) -> String {
+        let url = self.service(name)["url"].as_str().expect("text");
+        self.token_at(url, name, more)
+    }
+
+    /// The port of a service.
+    pub fn port(&self, name: &str) -> u16 {
+        let port = self.service(name)["port"].as_u64().expect("a number");
+        port.try_into().expect("a port")
+    }
+
+    fn service(&self, name: &str) -> &Value {
         let services = self.ready["services"].as_array().expect("services");
-        let service = services.iter().find(|one| one["name"] == name).expect("a service");
+        services.iter().find(|one| one["name"] == name).expect("a service")
+    }
+
+    /// The `[[token]]` of a service that is asked at another URL than its own.
+    pub fn token_at(&self, url: &str, name: &str, more: &str) -> String {
+        let service = self.service(name);
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let ready = |key: &str| text(&self.ready[key]);
         let (client, secret) = (ready("client_id"), ready("client_secret"));
@@ -88,9 +105,8 @@ impl Emulator {
             ),
         };
         format!(
-            "[[token]]\nlabel = '{name}'\nendpoint = '{}'\nservice = '{}'\nscope = '{}'\n\
+            "[[token]]\nlabel = '{name}'\nendpoint = '{url}'\nservice = '{}'\nscope = '{}'\n\
              authority = '{}'\ntenant = '{}'\nca_file = '{}'\n{credential}{more}\n",
-            text(&service["url"]),
             text(&service["kind"]),
             text(&service["scope"]),
             ready("authority"),
@@ -148,6 +164,11 @@ impl Emulator {
         self.control_with("POST", "/faults", fault);
     }
 
+    /// Cancels all trouble.
+    pub fn no_trouble(&self) {
+        self.control("DELETE", "/faults");
+    }
+
     fn control(&self, method: &str, path: &str) -> String {
         self.control_with(method, path, "")
     }
@@ -166,7 +187,7 @@ impl Emulator {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 20"), "{head}");
         body.to_owned()
     }
 

@@ -3,7 +3,7 @@
 use super::{Folder, TOKEN_LINE, env};
 use crate::config::{
     Env,
-    keys::{Absent, CREDENTIALS, Key, LOG, TOKEN},
+    keys::{Absent, CREDENTIALS, Key, LOG, REPLICA, TOKEN},
 };
 
 /// Each key changes something when it is given, nothing when it is given its default, and its
@@ -39,7 +39,14 @@ fn every_key_has_an_effect() {
     for key in LOG {
         check(key, "[log]\n", &format!("\n{base}"));
     }
-    assert_eq!(checked, TOKEN.len() + LOG.len());
+    let replica = format!("{base}[[token.replica]]\n");
+    for key in REPLICA {
+        match key.name {
+            "endpoint" => check(key, &replica, "\n"),
+            _ => check(key, &format!("{replica}endpoint = \"https://b.vault.azure.net\"\n"), "\n"),
+        }
+    }
+    assert_eq!(checked, TOKEN.len() + LOG.len() + REPLICA.len());
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn each_mistake_has_its_sentence() {
     let in_token = [
         (
             "labell = \"x\"",
-            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, certificate_chains, secrets, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
+            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, certificate_chains, secrets, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, replica, failover_interval, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
         ),
         (
             "label = 5",
@@ -83,6 +83,18 @@ fn each_mistake_has_its_sentence() {
         (
             "proxy = \"http://user:hunter2@p:1\"",
             "3: token 1: proxy has a user name or password in it; only the host belongs there",
+        ),
+        (
+            "replica = [{ endpoint = \"https://contoso.managedhsm.azure.net\" }]",
+            r#"3: token 1: replica: endpoint "https://contoso.managedhsm.azure.net" has another suffix than the token's endpoint: replicas are the same service in the same cloud"#,
+        ),
+        (
+            "replica = [{ endpoint = \"https://contoso.vault.azure.net:443\" }]",
+            r#"3: token 1: replica: endpoint "https://contoso.vault.azure.net:443" is given twice"#,
+        ),
+        (
+            "replica = [{ endpoint = \"https://b.vault.azure.net\", versions = { \"k\" = \"v\" } }]",
+            r#"3: token 1: replica: versions: "k" is not a key's name/version at the token's endpoint"#,
         ),
         ("keys = []", "3: token 1: keys is empty; leave it out to show every key"),
         (
