@@ -14,6 +14,7 @@ pub mod handles;
 pub mod hex;
 pub mod logging;
 pub mod mechanism;
+pub mod metrics;
 pub mod module;
 pub mod net;
 pub mod object;

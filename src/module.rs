@@ -5,9 +5,11 @@ use std::sync::Arc;
 use cryptoki_sys::*;
 
 use crate::{
+    abi::FUNCTIONS,
     config::Config,
     error::{Error, Result},
     handles::Handles,
+    metrics::Metrics,
     net::Surroundings,
     object::{Material, Object},
     session::Session,
@@ -31,6 +33,7 @@ pub struct Module {
     /// The open sessions.
     pub sessions: Handles<Session>,
     inherited: bool,
+    metrics: Option<Metrics>,
 }
 
 /// The short locks of a module, held while the process forks.
@@ -41,6 +44,11 @@ pub struct ShortLocks<'m> {
 
 /// Handles that one epoch can give out, as a power of two; they fit 32 bits for 256 epochs.
 const HANDLE_BITS: u32 = 24;
+
+fn metrics(config: &Config) -> Option<Metrics> {
+    let labels = config.tokens.iter().map(|token| token.label.as_str());
+    Some(Metrics::new(config.metrics_dir.as_ref()?, FUNCTIONS, labels))
+}
 
 /// Anything that unlocks when it is dropped.
 trait Lock {}
@@ -54,17 +62,22 @@ impl Module {
     /// As [`Slot::new`].
     pub fn new(heritage: Heritage, epoch: u32) -> Result<Module> {
         let first_handle = (CK_ULONG::from(epoch) << HANDLE_BITS) + 1;
+        let metrics = metrics(&heritage.config);
         let slots = heritage
             .config
             .tokens
             .iter()
-            .map(|token| {
-                let carried = Carried::from(Arc::clone(&heritage.surroundings));
+            .enumerate()
+            .map(|(position, token)| {
+                let carried = Carried {
+                    metrics: metrics.as_ref().and_then(|metrics| metrics.token(position)),
+                    ..Carried::from(Arc::clone(&heritage.surroundings))
+                };
                 Slot::new(Arc::new(token.clone()), carried, first_handle)
             })
             .collect::<Result<_>>()?;
         let sessions = Handles::new(CKR_SESSION_HANDLE_INVALID, first_handle);
-        Ok(Module { heritage, slots, sessions, inherited: false })
+        Ok(Module { heritage, slots, sessions, inherited: false, metrics })
     }
 
     /// The module of a forked child that goes on with its parent's: sessions (but those with a
@@ -74,12 +87,17 @@ impl Module {
     /// # Errors
     /// As [`Slot::new`].
     pub fn adopted(parents: &Module) -> Result<Module> {
-        let slots = parents.slots.iter().map(Slot::adopted).collect::<Result<_>>()?;
+        // It counts from zero, in a file of its own.
+        let metrics = metrics(&parents.heritage.config);
+        let slots = parents.slots.iter().enumerate().map(|(position, slot)| {
+            Slot::adopted(slot, metrics.as_ref().and_then(|metrics| metrics.token(position)))
+        });
+        let slots = slots.collect::<Result<_>>()?;
         let sessions = parents
             .sessions
             .carried_over(Session::is_quiet)
             .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID, 1));
-        Ok(Module { heritage: parents.heritage(), slots, sessions, inherited: true })
+        Ok(Module { heritage: parents.heritage(), slots, sessions, inherited: true, metrics })
     }
 
     /// The same module, marked as begun with what a parent process had read.
@@ -187,8 +205,18 @@ impl Module {
         (self.sessions.count(of_slot), self.sessions.count(writing))
     }
 
+    /// Counts a call of a function of the list.
+    pub fn count(&self, function: usize, rv: CK_RV) {
+        if let Some(metrics) = &self.metrics {
+            metrics.called(function, rv);
+        }
+    }
+
     /// C_Finalize: every session is closed.
     pub fn close(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.write();
+        }
         for slot in &self.slots {
             self.close_all_sessions(slot);
         }

@@ -16,6 +16,7 @@ use crate::{
     crypto::{self, Rejection},
     error::{Error, Result},
     mechanism::{MECHANISMS, Mechanism},
+    metrics::TokenMetrics,
     object::{Object, certificate::Certificate, store::Store},
     operation::flight::Flights,
     vault::{Carried, Vault},
@@ -79,8 +80,9 @@ impl Slot {
     ///
     /// # Errors
     /// As [`Slot::new`].
-    pub fn adopted(parents: &Slot) -> Result<Slot> {
-        let slot = Slot::new(Arc::clone(&parents.token), parents.vault.carried(), 1)?;
+    pub fn adopted(parents: &Slot, metrics: Option<Arc<TokenMetrics>>) -> Result<Slot> {
+        let carried = Carried { metrics, ..parents.vault.carried() };
+        let slot = Slot::new(Arc::clone(&parents.token), carried, 1)?;
         let slot = Slot { rejection: parents.rejection.clone(), ..slot };
         let logged_in = parents.logged_in.load(Ordering::Relaxed);
         slot.logged_in.store(logged_in, Ordering::Relaxed);

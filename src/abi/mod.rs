@@ -27,7 +27,10 @@ use once_cell::race::OnceBool;
 
 pub use table::FUNCTIONS;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    module::Module,
+};
 
 /// Runs the body of a C function: a panic is CKR_GENERAL_ERROR, an error is logged and becomes
 /// its CK_RV. At level trace every call is logged, by name alone.
@@ -43,6 +46,13 @@ fn boundary(function: &'static str, body: impl FnOnce() -> Result<()>) -> CK_RV 
         Err(error) => log::log!(error.level(), "{function}: {error} [CKR {:#x}]", error.rv()),
     }));
     outcome.map_or_else(|error| error.rv(), |()| CKR_OK)
+}
+
+/// Runs the body of a C function of an initialised module, and counts the call.
+fn counted(module: &Module, function: usize, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let outcome = body();
+    module.count(function, outcome.as_ref().map_or_else(Error::rv, |()| CKR_OK));
+    outcome
 }
 
 thread_local! {

@@ -149,7 +149,9 @@ macro_rules! entry {
         pub(in crate::abi) unsafe extern "C" fn $f($($p)*) -> CK_RV {
             super::super::boundary(stringify!($f), || {
                 let module = crate::process::module()?;
-                $handler(&module, $(value!(module $v)),*)
+                super::super::counted(&module, Function::$f as usize, || {
+                    $handler(&module, $(value!(module $v)),*)
+                })
             })
         }
     };
@@ -157,9 +159,10 @@ macro_rules! entry {
         pub(in crate::abi) unsafe extern "C" fn $f($($p)*) -> CK_RV {
             super::super::boundary(stringify!($f), || {
                 let module = crate::process::module()?;
-                $(check!(module $v);)*
-                drop(module);
-                Err(super::super::not_supported(stringify!($f)))
+                super::super::counted(&module, Function::$f as usize, || {
+                    $(check!(module $v);)*
+                    Err(super::super::not_supported(stringify!($f)))
+                })
             })
         }
     };
@@ -171,6 +174,13 @@ macro_rules! cryptoki {
         v3_0 { $($n3:ident $a3:tt $(=> $h3:path)? $(=>> $p3:path)?;)* }
         v3_2 { $($n4:ident $a4:tt $(=> $h4:path)? $(=>> $p4:path)?;)* }
     ) => {
+        /// All functions, by their position in [`FUNCTIONS`].
+        #[allow(non_camel_case_types, clippy::enum_variant_names)]
+        // Those that need no initialised module are not counted.
+        #[allow(dead_code)]
+        #[derive(Clone, Copy)]
+        enum Function { $($n2,)* $($n3,)* $($n4,)* }
+
         /// The private entry functions: what the lists point at (an exported `C_Sign` would be
         /// captured by another module under RTLD_GLOBAL).
         #[allow(non_snake_case, clippy::missing_safety_doc)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, path::Path};
 use super::{
     Env, Service,
     cloud::CLOUDS,
-    keys::{Absent, CREDENTIALS, Key, Kind, LOG, REPLICA, TOKEN},
+    keys::{Absent, CREDENTIALS, Key, Kind, LOG, REPLICA, ROOT, TOKEN},
     tests::Folder,
 };
 use crate::documents;
@@ -55,6 +55,7 @@ fn environment(block: &str) -> Env {
 
 fn tables() -> String {
     let mut text = String::new();
+    section(&mut text, "## Top level", "Before the first `[[token]]`.", ROOT);
     section(&mut text, "## `[[token]]`", "One per vault or Managed HSM.", TOKEN);
     let meaning = "Another endpoint with the same keys ([Failover](#failover)).";
     section(&mut text, "## `[[token.replica]]`", meaning, REPLICA);
@@ -128,7 +129,9 @@ fn describe(kind: &Kind) -> String {
 
 #[test]
 fn keys_are_unique() {
-    for keys in [TOKEN, REPLICA, LOG].into_iter().chain(CREDENTIALS.iter().map(|kind| kind.keys)) {
+    for keys in
+        [ROOT, TOKEN, REPLICA, LOG].into_iter().chain(CREDENTIALS.iter().map(|kind| kind.keys))
+    {
         let mut names: Vec<_> = keys.iter().map(|key| key.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -83,6 +83,14 @@ pub static ROOT: &[Key] = &[
         meaning: "Where log lines go, and which.",
     },
     Key {
+        name: "metrics_dir",
+        kind: Path,
+        absent: Means("none: nothing is written"),
+        example: r#""/run/akv-pkcs11""#,
+        meaning: "Directory where each process keeps its counters as a Prometheus text file \
+                  (docs/metrics.md). It must exist; `AKV_PKCS11_METRICS_DIR` overrides it.",
+    },
+    Key {
         name: "token",
         kind: Kind::Tables(TOKEN),
         absent: Required,

@@ -196,7 +196,11 @@ fn from_items(context: &Context<'_>, items: &Items, source: &str) -> Result<Conf
         return Err(root.error("token", "there is no [[token]]; one vault or HSM needs one"));
     }
     let log = log_config(context, root.tables("log").first())?;
-    Ok(Config { tokens, log, source: source.to_owned(), warnings })
+    let metrics_dir = match context.env.var("AKV_PKCS11_METRICS_DIR")? {
+        Some(path) => Some(context.folder.join(path)),
+        None => root.path("metrics_dir").map(Path::to_owned),
+    };
+    Ok(Config { tokens, log, metrics_dir, source: source.to_owned(), warnings })
 }
 
 fn log_config(context: &Context<'_>, given: Option<&(Items, String)>) -> Result<LogConfig> {

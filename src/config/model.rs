@@ -14,6 +14,8 @@ pub struct Config {
     pub tokens: Vec<TokenConfig>,
     /// Where log lines go, and which.
     pub log: LogConfig,
+    /// Where the counters of each process are written; None = nowhere.
+    pub metrics_dir: Option<PathBuf>,
     /// Where the configuration came from, for messages: a path, `environment` or `pReserved`.
     pub source: String,
     /// What deserves a log line but is no error; the caller logs it once the log is configured.

@@ -28,6 +28,7 @@ use self::source::{Failure, Source};
 use crate::{
     config::TokenConfig,
     error::{Error, Result},
+    metrics::TokenMetrics,
     net::Net,
 };
 
@@ -74,7 +75,7 @@ struct State {
 
 impl Credential {
     /// Makes no request. `login` is what a parent process was logged in with, `token` what it
-    /// had, for a forked child.
+    /// had, for a forked child; `metrics` counts the requests.
     ///
     /// # Errors
     /// CKR_GENERAL_ERROR for a client certificate that cannot sign.
@@ -83,8 +84,9 @@ impl Credential {
         net: Net,
         login: Option<LoginSecret>,
         token: Option<Arc<Token>>,
+        metrics: Option<Arc<TokenMetrics>>,
     ) -> Result<Self> {
-        let source = Source::new(config)?;
+        let source = Source::new(config, metrics)?;
         let state = State { token, login, tenant: config.tenant.clone(), ..State::default() };
         Ok(Credential { net, source, state: Mutex::new(state), ended: Condvar::new() })
     }

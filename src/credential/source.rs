@@ -29,6 +29,7 @@ use super::{Token, assertion::SigningCertificate, cli::CallingThread, transport:
 use crate::{
     config::{CredentialConfig, ManagedIdentityEndpoint, SecretSource, TokenConfig, UserAssigned},
     error::{Error, Result},
+    metrics::TokenMetrics,
     net::{Net, NetError},
     process,
 };
@@ -42,6 +43,7 @@ pub(super) struct Source {
     identity_endpoint: ManagedIdentityEndpoint,
     authority: String,
     scope: String,
+    metrics: Option<Arc<TokenMetrics>>,
 }
 
 /// A client secret that came as a PIN.
@@ -65,7 +67,7 @@ pub(super) enum Failure {
 
 impl Source {
     /// Checks what can be checked without a request: a certificate that cannot sign is refused.
-    pub fn new(config: &TokenConfig) -> Result<Self> {
+    pub fn new(config: &TokenConfig, metrics: Option<Arc<TokenMetrics>>) -> Result<Self> {
         if let CredentialConfig::ClientCertificate { pem, .. } = &config.credential {
             SigningCertificate::from_pem(pem.initial())?;
         }
@@ -80,6 +82,7 @@ impl Source {
             }),
             authority: config.authority.clone(),
             scope: config.scope.clone(),
+            metrics,
         })
     }
 
@@ -133,6 +136,7 @@ impl Source {
             deadline,
             matches!((&self.config, login), (CredentialConfig::ManagedIdentity { .. }, None))
                 .then(|| self.identity_endpoint.clone()),
+            self.metrics.clone(),
         ));
         let credential = self
             .credential(login, tenant.unwrap_or_default(), &transport, deadline)

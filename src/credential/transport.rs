@@ -29,6 +29,7 @@ use reqwest::{
 
 use crate::{
     config::ManagedIdentityEndpoint,
+    metrics::TokenMetrics,
     net::{self, Net, NetError},
     vault::backoff,
 };
@@ -43,13 +44,19 @@ pub(super) struct LaneTransport {
     deadline: Instant,
     /// Where a managed identity's requests go; None for every other credential.
     identity: Option<ManagedIdentityEndpoint>,
+    metrics: Option<Arc<TokenMetrics>>,
     /// The status of the last answer, or why there was none.
     last: Mutex<Option<Result<u16, NetError>>>,
 }
 
 impl LaneTransport {
-    pub fn new(net: Net, deadline: Instant, identity: Option<ManagedIdentityEndpoint>) -> Self {
-        LaneTransport { net, deadline, identity, last: Mutex::new(None) }
+    pub fn new(
+        net: Net,
+        deadline: Instant,
+        identity: Option<ManagedIdentityEndpoint>,
+        metrics: Option<Arc<TokenMetrics>>,
+    ) -> Self {
+        LaneTransport { net, deadline, identity, metrics, last: Mutex::new(None) }
     }
 
     /// The status of the last answer, or why there was none; None if nothing was asked.
@@ -64,6 +71,9 @@ impl LaneTransport {
             attempt += 1;
             let started = Instant::now();
             let answer = self.net.send_to_authority(&request, self.deadline);
+            if let Some(metrics) = &self.metrics {
+                metrics.requested(None, &answer, started.elapsed(), attempt);
+            }
             let told = match &answer {
                 Ok(answer) => answer.status.to_string(),
                 Err(error) => error.to_string(),

@@ -212,7 +212,7 @@ impl Vault {
         Error::new(CKR_DEVICE_ERROR, sentence).at(&self.sites[site].name)
     }
 
-    /// One line at debug for each attempt. Names and numbers only.
+    /// Counts an attempt, and writes one line at debug. Names and numbers only.
     pub(super) fn note(
         &self,
         call: &Call<'_>,
@@ -221,6 +221,9 @@ impl Vault {
         started: Instant,
         (id, attempt): (&HeaderValue, u32),
     ) {
+        if let Some(metrics) = &self.metrics {
+            metrics.requested(Some(call.operation), answer, started.elapsed(), attempt);
+        }
         if !log::log_enabled!(log::Level::Debug) {
             return;
         }

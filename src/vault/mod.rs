@@ -39,6 +39,7 @@ use crate::{
     config::{Replica, Service, TokenConfig},
     credential::{Credential, LoginSecret, Token},
     error::{Error, Result},
+    metrics::TokenMetrics,
     net::{Net, Pace, Surroundings},
 };
 
@@ -47,6 +48,7 @@ use crate::{
 pub struct Vault {
     net: Net,
     credential: Credential,
+    metrics: Option<Arc<TokenMetrics>>,
     /// Where the service is: one endpoint, or several with the same keys.
     sites: Sites,
     replicas: Vec<Replica>,
@@ -92,6 +94,8 @@ pub struct Carried {
     pub token: Option<Arc<Token>>,
     /// Which versions are the same key at several endpoints.
     pub matches: Matches,
+    /// What counts this token's requests; a child has its own.
+    pub metrics: Option<Arc<TokenMetrics>>,
 }
 
 impl From<Arc<Surroundings>> for Carried {
@@ -106,11 +110,12 @@ impl Vault {
     /// # Errors
     /// CKR_GENERAL_ERROR for a CA file, client certificate or proxy URL that cannot be used.
     pub fn new(config: &TokenConfig, carried: impl Into<Carried>) -> Result<Self> {
-        let Carried { surroundings, login, token, matches } = carried.into();
+        let Carried { surroundings, login, token, matches, metrics } = carried.into();
         let net = Net::new(config, surroundings.clone())?;
         Ok(Vault {
-            credential: Credential::new(config, net.clone(), login, token)?,
+            credential: Credential::new(config, net.clone(), login, token, metrics.clone())?,
             net,
+            metrics,
             sites: Sites::new(config, matches)?,
             replicas: config.replicas.clone(),
             failover_interval: config.failover_interval,
@@ -128,7 +133,7 @@ impl Vault {
     pub fn carried(&self) -> Carried {
         let (login, token) = self.credential.carried();
         let matches = self.sites.carried_matches();
-        Carried { surroundings: self.surroundings.clone(), login, token, matches }
+        Carried { surroundings: self.surroundings.clone(), login, token, matches, metrics: None }
     }
 
     /// Which of the two services this is.

@@ -27,7 +27,7 @@ keys = [
 const PATIENCE: u32 = 60;
 
 /// Runs `body` in a forked child, which must come to its end.
-fn in_child(body: impl FnOnce()) {
+pub fn in_child(body: impl FnOnce()) {
     wait(fork(body));
 }
 

@@ -29,6 +29,7 @@ mod life;
 mod login;
 mod matrix;
 mod messages;
+mod metrics;
 mod objects;
 mod parallel;
 mod recover;

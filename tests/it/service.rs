@@ -164,6 +164,14 @@ impl Emulator {
         self.control_with("POST", "/faults", fault);
     }
 
+    /// How often ordered trouble with the object of this name is still to come.
+    pub fn trouble_left(&self, name: &str) -> u64 {
+        let ordered: Value = serde_json::from_str(&self.control("GET", "/faults")).expect("JSON");
+        let ordered = ordered.as_array().expect("an array");
+        let left = ordered.iter().filter(|fault| fault["name"] == name);
+        left.map(|fault| fault["times"].as_u64().expect("a count")).sum()
+    }
+
     /// Cancels all trouble.
     pub fn no_trouble(&self) {
         self.control("DELETE", "/faults");

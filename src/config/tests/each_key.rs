@@ -3,7 +3,7 @@
 use super::{Folder, TOKEN_LINE, env};
 use crate::config::{
     Env,
-    keys::{Absent, CREDENTIALS, Key, LOG, REPLICA, TOKEN},
+    keys::{Absent, CREDENTIALS, Key, Kind, LOG, REPLICA, ROOT, TOKEN},
 };
 
 /// Each key changes something when it is given, nothing when it is given its default, and its
@@ -39,6 +39,9 @@ fn every_key_has_an_effect() {
     for key in LOG {
         check(key, "[log]\n", &format!("\n{base}"));
     }
+    for key in ROOT.iter().filter(|key| !matches!(key.kind, Kind::Table(_) | Kind::Tables(_))) {
+        check(key, "", &format!("\n{base}"));
+    }
     let replica = format!("{base}[[token.replica]]\n");
     for key in REPLICA {
         match key.name {
@@ -46,7 +49,7 @@ fn every_key_has_an_effect() {
             _ => check(key, &format!("{replica}endpoint = \"https://b.vault.azure.net\"\n"), "\n"),
         }
     }
-    assert_eq!(checked, TOKEN.len() + LOG.len() + REPLICA.len());
+    assert_eq!(checked, TOKEN.len() + LOG.len() + 1 + REPLICA.len());
 }
 
 #[test]

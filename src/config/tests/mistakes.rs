@@ -275,7 +275,7 @@ fn mistakes_outside_of_one_token() {
             "[[token]]\nlabel = \"x\"",
             ":1: token \"x\": endpoint is missing (example: endpoint = \"https://contoso.vault.azure.net\")",
         ),
-        ("[[tokens]]", ":1: unknown key \"tokens\"; the keys here are: log, token"),
+        ("[[tokens]]", ":1: unknown key \"tokens\"; the keys here are: log, metrics_dir, token"),
         (
             "[[token]]\nendpoint = \"contoso.vault.azure.net\"",
             ":2: token 1: endpoint \"contoso.vault.azure.net\" is not a URL https://host: relative URL without a base",
