@@ -18,6 +18,7 @@ mod data;
 mod decryption;
 mod digests;
 mod failover;
+mod faults;
 mod find;
 mod fork;
 mod generate;

@@ -1,0 +1,240 @@
+//! One deadline per call, whatever goes wrong: for each kind of trouble what the caller gets, what
+//! the operator reads, how often the service was asked, and that it was in time.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use cryptoki_sys::*;
+use serde_json::{Value, json};
+
+use crate::{
+    service::Emulator,
+    token::{Mechanism, Module, Session, bytes, number},
+    way::{State, Way},
+};
+
+/// Of every call here.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+/// What a busy machine may take longer.
+const SLACK: Duration = Duration::from_millis(1500);
+
+/// What goes wrong.
+enum Trouble {
+    /// A fault of docs/emulator.md for signatures with the row's key.
+    Sign(Value),
+    /// The way to the service becomes so, before the signature.
+    Way(State),
+    /// All connections break before the signature.
+    Broken,
+}
+
+struct Row {
+    name: &'static str,
+    trouble: Trouble,
+    /// The least and the most requests that reach the service, where it can count them.
+    requests: (u64, u64),
+    rv: CK_RV,
+    /// Of the line in the log.
+    sentence: &'static str,
+}
+
+use Trouble::{Broken, Sign, Way as Blocked};
+
+fn status(status: u16) -> Value {
+    json!({ "status": status })
+}
+
+fn rows() -> Vec<Row> {
+    let row = |name, trouble, requests, rv, sentence| Row { name, trouble, requests, rv, sentence };
+    let ends = |how: &str| Sign(json!({ "connection": how }));
+    let error = CKR_DEVICE_ERROR;
+    let (once, often) = ((1, 1), (2, 30));
+    let late = "no answer within the deadline";
+    let failed = "the service or something in front of it failed";
+    let throttled = "the service throttles this caller";
+    let redirect = json!({ "redirect": "https://evil.example/" });
+    let page = json!({ "status": 502, "html": true });
+    let refusal = json!({ "status": 403, "html": true });
+    let pause = json!({ "status": 429, "retry_after": 60 });
+    let short_pause = json!({ "status": 429, "retry_after": 1, "times": 1 });
+    let stranger = json!({ "status": 401, "challenge":
+        "Bearer authorization=\"https://evil.example/tenant\", resource=\"https://evil.example\"" });
+    let resource = json!({ "status": 401, "challenge":
+        "Bearer authorization=\"https://localhost/tenant\", resource=\"https://other.example\"" });
+    let logged_out = CKR_USER_NOT_LOGGED_IN;
+    vec![
+        row("late-answer", Sign(json!({ "delay_ms": 9000 })), once, error, late),
+        row("slow-bytes", Sign(json!({ "slow_ms": 200 })), once, error, late),
+        row("reset-before", ends("reset-before"), often, error, "the connection broke"),
+        row("reset-after", ends("reset-after"), often, error, "the connection broke"),
+        row("close-after", ends("close-after"), often, error, "the connection broke"),
+        row("truncated", ends("truncate"), often, error, "the connection broke"),
+        row("http-408", Sign(status(408)), often, error, "the service timed out"),
+        row("http-500", Sign(status(500)), often, error, failed),
+        row("http-502", Sign(status(502)), often, error, failed),
+        row("http-503", Sign(status(503)), often, error, failed),
+        row("http-504", Sign(status(504)), often, error, failed),
+        row("html-502", Sign(page), often, error, failed),
+        row("html-403", Sign(refusal), once, CKR_KEY_FUNCTION_NOT_PERMITTED, "keys/sign/action"),
+        row("throttled", Sign(status(429)), often, error, throttled),
+        row("throttled-long", Sign(pause), once, error, throttled),
+        row("throttled-short", Sign(short_pause), once, CKR_OK, ""),
+        row("redirect", Sign(redirect), once, error, "redirects are never followed"),
+        row("other-authority", Sign(stranger), (2, 2), logged_out, "refuses the access token"),
+        row("other-resource", Sign(resource), (2, 2), logged_out, "refuses the access token"),
+        row("refused", Blocked(State::Refused), (0, 0), error, "no connection"),
+        row("silent", Blocked(State::Silent), (0, 0), error, late),
+        row("half-open", Broken, (0, 0), CKR_OK, ""),
+    ]
+}
+
+const REFUSALS: u32 = 1000;
+
+#[test]
+fn every_fault_ends_in_time_and_says_what_it_is() {
+    let rows = rows();
+    let keys: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{{ name = '{}', kty = 'EC', curve = 'P-256' }}", row.name))
+        .collect();
+    let services = "[[vault]]\nname = 'kv1'\n";
+    let emulator = Emulator::configured(&format!("keys = [{}]", keys.join(", ")), services);
+    thread::scope(|scope| {
+        for row in &rows {
+            let emulator = &emulator;
+            scope.spawn(move || row.check(emulator));
+        }
+    });
+}
+
+impl Row {
+    fn check(&self, emulator: &Emulator) {
+        let name = self.name;
+        let way = Way::to(emulator.port("kv1"));
+        let log = emulator.folder.path().join(format!("{name}.log"));
+        let module = start(&log, &emulator.token_at(&way.url(), "kv1", ""));
+        let session = module.open(0);
+        let key = session.object(CKO_PRIVATE_KEY, name);
+        let sign = || session.sign(&Mechanism::plain(CKM_ECDSA), key, &[1; 32]).map(drop);
+        assert_eq!(sign(), Ok(()), "{name}: without trouble");
+
+        match &self.trouble {
+            Sign(fault) => {
+                let mut fault = fault.clone();
+                fault["operation"] = "keys/sign".into();
+                fault["name"] = name.into();
+                if fault.get("times").is_none() {
+                    fault["times"] = REFUSALS.into();
+                }
+                emulator.trouble(&fault.to_string());
+            }
+            Blocked(state) => way.set(*state),
+            Broken => way.break_connections(),
+        }
+        let started = Instant::now();
+        let outcome = sign();
+        let took = started.elapsed();
+        let wanted = if self.rv == CKR_OK { Ok(()) } else { Err(self.rv) };
+        assert_eq!(outcome, wanted, "{name}");
+        assert!(took < TIMEOUT + SLACK, "{name}: {took:?}");
+        let told = fs::read_to_string(&log).expect("the log");
+        let lines: Vec<_> = told.lines().filter(|line| line.contains(" C_Sign: ")).collect();
+        match self.rv {
+            CKR_OK => assert!(lines.is_empty(), "{name}: {lines:?}"),
+            rv => {
+                assert_eq!(lines.len(), 1, "{name}: {lines:?}");
+                for part in [self.sentence, name, &format!("[CKR {rv:#x}]")] {
+                    assert!(lines[0].contains(part), "{name}: {part} in {}", lines[0]);
+                }
+            }
+        }
+        if let Sign(fault) = &self.trouble {
+            let ordered = fault["times"].as_u64().unwrap_or(REFUSALS.into());
+            let asked = ordered - emulator.trouble_left(name);
+            let (least, most) = self.requests;
+            assert!((least..=most).contains(&asked), "{name}: {asked} requests");
+        }
+    }
+}
+
+fn start(log: &std::path::Path, token: &str) -> Module {
+    let module = Module::load();
+    let toml = format!(
+        "[log]\nlevel = 'info'\nsink = 'file:{}'\n{token}timeout = '{}ms'\n\
+         connect_timeout = '400ms'\nfind_timeout = '2s'\n",
+        log.display(),
+        TIMEOUT.as_millis()
+    );
+    assert_eq!(module.initialize_as_is(&toml), Ok(()));
+    module
+}
+
+fn find(session: &Session<'_>, label: &str) -> Result<usize, CK_RV> {
+    let template = [number(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_LABEL, label)];
+    session.find(&template).map(|found| found.len())
+}
+
+/// The first call of a process needs a token: its endpoint may fail too.
+#[test]
+fn a_token_endpoint_that_is_down_is_told_apart_and_in_time() {
+    let seed = "keys = [{ name = 'ec', kty = 'EC', curve = 'P-256' }]";
+    let emulator = Emulator::configured(seed, "[[vault]]\nname = 'kv1'\n");
+    for (fault, rv, sentence) in [
+        (json!({ "status": 503 }), CKR_DEVICE_ERROR, "credential ClientSecret: HTTP 503"),
+        (json!({ "delay_ms": 9000 }), CKR_DEVICE_ERROR, "no answer within the deadline"),
+        (json!({ "connection": "reset-before" }), CKR_DEVICE_ERROR, "the connection broke"),
+        (json!({ "status": 200, "html": true }), CKR_DEVICE_ERROR, "credential ClientSecret"),
+        (json!({ "status": 401 }), CKR_USER_NOT_LOGGED_IN, "credential ClientSecret"),
+    ] {
+        let mut fault = fault;
+        (fault["service"], fault["operation"]) = ("entra".into(), "token".into());
+        emulator.trouble(&fault.to_string());
+        let log = emulator.folder.path().join("log");
+        let module = start(&log, &emulator.token("kv1", ""));
+        let session = module.open(0);
+        let started = Instant::now();
+        assert_eq!(find(&session, "ec"), Err(rv), "{fault}");
+        assert!(started.elapsed() < TIMEOUT + SLACK, "{fault}: {:?}", started.elapsed());
+        let told = fs::read_to_string(&log).expect("the log");
+        assert!(told.contains(sentence), "{fault}: {told}");
+        assert_eq!(emulator.requests("kv1"), 0, "nothing is asked without a token");
+        fs::remove_file(&log).expect("the log");
+        emulator.no_trouble();
+        thread::sleep(Duration::from_millis(1100));
+        assert_eq!(find(&session, "ec"), Ok(1), "and then it works");
+        emulator.reset();
+    }
+}
+
+#[test]
+fn a_next_link_to_another_host_is_not_followed() {
+    let keys: Vec<_> =
+        (0..30).map(|i| format!("{{ name = 'k{i}', kty = 'EC', curve = 'P-256' }}")).collect();
+    let seed = format!("keys = [{}]", keys.join(", "));
+    let emulator = Emulator::configured(&seed, "[[vault]]\nname = 'kv1'\n");
+    emulator.trouble(r#"{"operation": "keys/list", "next_link_host": "evil.example"}"#);
+    let log = emulator.folder.path().join("log");
+    let module = start(&log, &emulator.token("kv1", ""));
+    let session = module.open(0);
+    assert_eq!(session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]), Err(CKR_DEVICE_ERROR));
+    let told = fs::read_to_string(&log).expect("the log");
+    assert!(
+        told.contains("a nextLink to evil.example, which is not the configured host"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_refused_before_anything_is_sent() {
+    let emulator = Emulator::configured("", "[[vault]]\nname = 'kv1'\n");
+    let stranger = Emulator::configured("", "[[vault]]\nname = 'kv1'\n");
+    let way = Way::to(stranger.port("kv1"));
+    let log = emulator.folder.path().join("log");
+    let module = start(&log, &emulator.token_at(&way.url(), "kv1", ""));
+    assert_eq!(find(&module.open(0), "ec"), Err(CKR_DEVICE_ERROR));
+    let told = fs::read_to_string(&log).expect("the log");
+    assert!(told.contains("the server's certificate is not trusted"), "{told}");
+    assert_eq!(stranger.requests("kv1"), 0);
+}
