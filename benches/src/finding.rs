@@ -12,7 +12,7 @@ use crate::{
     local::KEYS,
     report::{Goal, Report},
     setup::Setup,
-    stats,
+    stats, transport,
     twin::Report as Seen,
 };
 
@@ -30,8 +30,8 @@ struct Search {
     resident: u64,
 }
 
-/// Measures. `request` is what one request of a bare client takes at 5 ms, microseconds.
-pub fn run(setup: &Setup, request: f64, report: &mut Report) -> io::Result<()> {
+/// Measures.
+pub fn run(setup: &Setup, report: &mut Report) -> io::Result<()> {
     report.section("Searches among 5,000 keys, 5 ms a request, without pacing");
     let mut twin = setup.twin(KEYS, "find_rate = 0\ncache_ttl = '1h'")?;
     twin.delay(Duration::from_millis(5))?;
@@ -48,6 +48,7 @@ pub fn run(setup: &Setup, request: f64, report: &mut Report) -> io::Result<()> {
     if search.found < KEYS {
         return Err(io::Error::other(format!("{} objects of {KEYS} keys", search.found)));
     }
+    let request = transport::bare_request(setup, &twin)?;
     let (pages, parts) = (count(&seen, "list"), count(&seen, "get"));
     let best = (pages + (parts / WIDTH).ceil()) * request / 1000.0;
     report.figure("find.open.requests", pages + parts, "requests");

@@ -22,7 +22,7 @@ mod worker;
 
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::{host::Target, report::Report, setup::Setup, twin::Ports};
 
@@ -32,6 +32,9 @@ struct Cli {
     /// Under a minute instead of five.
     #[arg(long)]
     quick: bool,
+    /// Only these parts; all if not said.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
     /// The module to measure; the one built beside this program if not said.
     #[arg(long, value_name = "PATH")]
     module: Option<PathBuf>,
@@ -55,6 +58,21 @@ struct Cli {
     markdown: Option<PathBuf>,
     #[command(subcommand)]
     role: Option<Role>,
+}
+
+/// A part of the bench.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Signatures beside the wire and a bare client.
+    Sign,
+    /// Calls that need no request.
+    Local,
+    /// Searches.
+    Find,
+    /// The start of a process.
+    Start,
+    /// nginx.
+    Nginx,
 }
 
 #[derive(Subcommand)]
@@ -155,11 +173,22 @@ fn measure(cli: Cli) -> io::Result<()> {
     let mut report = Report::default();
     let plan = if cli.quick { transport::QUICK } else { transport::FULL };
     let (processes, seconds) = if cli.quick { (9, 1) } else { (25, 4) };
-    let measured = transport::run(&setup, &plan, other.as_ref(), &mut report)?;
-    local::run(&setup, &mut report)?;
-    finding::run(&setup, measured.bare_p50_at_5, &mut report)?;
-    startup::run(&setup, processes, &mut report)?;
-    web::run(&setup, plan.rounds, Duration::from_secs(seconds), &mut report)?;
+    let wanted = |part| cli.only.is_empty() || cli.only.contains(&part);
+    if wanted(Part::Sign) {
+        transport::run(&setup, &plan, other.as_ref(), &mut report)?;
+    }
+    if wanted(Part::Local) {
+        local::run(&setup, &mut report)?;
+    }
+    if wanted(Part::Find) {
+        finding::run(&setup, &mut report)?;
+    }
+    if wanted(Part::Start) {
+        startup::run(&setup, processes, &mut report)?;
+    }
+    if wanted(Part::Nginx) {
+        web::run(&setup, plan.rounds, Duration::from_secs(seconds), &mut report)?;
+    }
     let (goals, missed) = report.goals();
     println!("bench: {goals} goals, {missed} missed");
     if let Some(path) = cli.json {

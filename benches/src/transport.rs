@@ -42,10 +42,9 @@ pub fn run(
     plan: &Plan,
     other: Option<&Target>,
     report: &mut Report,
-) -> io::Result<Measured> {
+) -> io::Result<()> {
     let mut twin = setup.twin(0, "max_connections = 256")?;
     report.section("C_SignInit + C_Sign over TLS, beside a plain ping-pong and a bare client");
-    let mut bare_p50_at_5 = 0.0;
     for &delay in plan.delays {
         // Afresh for each delay, so that connections are those of as many callers, not of more
         // that were there before.
@@ -54,22 +53,16 @@ pub fn run(
             let order = Order { threads, milliseconds: plan.milliseconds };
             twin.delay(Duration::from_millis(delay))?;
             let rounds = measure(&mut twin, &mut workers, order, plan.rounds)?;
-            if (delay, threads) == (5, 1) {
-                bare_p50_at_5 = rounds[BARE].median(|one| one.p50);
-            }
             tell(report, delay, threads, &rounds);
         }
     }
-    Ok(Measured { bare_p50_at_5 })
+    Ok(())
 }
 
 fn workers(setup: &Setup, twin: &Twin, other: Option<&Target>) -> io::Result<Vec<Worker>> {
     let mut workers = Vec::new();
     for name in &NAMES[..4] {
-        let ports = serde_json::to_string(&twin.ports)?;
-        let mut command = setup.again(&["worker", name]);
-        command.arg("--folder").arg(setup.folder.path()).args(["--ports", &ports]);
-        workers.push(Worker::start(command.args(arguments(&setup.target())))?);
+        workers.push(worker(setup, twin, name)?);
     }
     if let Some(other) = other {
         let mut command = std::process::Command::new("/proc/self/exe");
@@ -78,10 +71,18 @@ fn workers(setup: &Setup, twin: &Twin, other: Option<&Target>) -> io::Result<Vec
     Ok(workers)
 }
 
-/// What later parts need of this one.
-pub struct Measured {
-    /// Latency of the bare client with one caller at 5 ms, microseconds.
-    pub bare_p50_at_5: f64,
+fn worker(setup: &Setup, twin: &Twin, name: &str) -> io::Result<Worker> {
+    let ports = serde_json::to_string(&twin.ports)?;
+    let mut command = setup.again(&["worker", name]);
+    command.arg("--folder").arg(setup.folder.path()).args(["--ports", &ports]);
+    Worker::start(command.args(arguments(&setup.target())))
+}
+
+/// Latency of the bare client with one caller, microseconds: what one request needs.
+pub fn bare_request(setup: &Setup, twin: &Twin) -> io::Result<f64> {
+    let mut worker = worker(setup, twin, NAMES[BARE])?;
+    let order = Order { threads: 1, milliseconds: 500 };
+    Ok(worker.round(order)?.p50)
 }
 
 /// One client's rounds, each with what the twin itself took.
