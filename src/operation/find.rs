@@ -220,6 +220,10 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
+/// So many keys are fetched before they become objects: what the service told of a key is larger
+/// than the key's objects, and a vault may have thousands.
+const BATCH: usize = 1024;
+
 /// Makes sure that all keys are known: those the configuration names, or all of the service.
 fn learn_all(slot: &Slot) -> Result<()> {
     let is_known = || slot.store.is_listed(slot.ttl());
@@ -240,14 +244,16 @@ fn learn_all(slot: &Slot) -> Result<()> {
         .map(|(row, pin)| KeyRef { name: &row.name, version: pin.as_deref() })
         .collect();
     let (mut failed, mut refused) = (None, None);
-    for (row, answer) in unknown.iter().zip(slot.vault.fetch_many(&references, deadline)?) {
-        match answer {
-            Ok(bundle) => drop(show(slot, &row.name, &bundle, deadline)?),
-            Err(error) if is_not_found(&error) => slot.store.put_missing(&row.name),
-            Err(error) => {
-                log::warn!("key '{}' is left out: {error}", row.name);
-                let last = if is_forbidden(&error) { &mut refused } else { &mut failed };
-                *last = Some(error);
+    for (rows, references) in unknown.chunks(BATCH).zip(references.chunks(BATCH)) {
+        for (row, answer) in rows.iter().zip(slot.vault.fetch_many(references, deadline)?) {
+            match answer {
+                Ok(bundle) => drop(show(slot, &row.name, &bundle, deadline)?),
+                Err(error) if is_not_found(&error) => slot.store.put_missing(&row.name),
+                Err(error) => {
+                    log::warn!("key '{}' is left out: {error}", row.name);
+                    let last = if is_forbidden(&error) { &mut refused } else { &mut failed };
+                    *last = Some(error);
+                }
             }
         }
     }
