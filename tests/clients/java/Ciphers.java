@@ -4,8 +4,10 @@ import java.security.PublicKey;
 import java.util.Arrays;
 import javax.crypto.BadPaddingException;
 import javax.crypto.Cipher;
+import javax.crypto.SecretKey;
+import javax.crypto.spec.SecretKeySpec;
 
-/** Cipher RSA/ECB/PKCS1Padding: encrypted here, decrypted by the service. */
+/** Cipher RSA/ECB/PKCS1Padding: encrypted and wrapped here, decrypted by the service. */
 final class Ciphers {
     private static final String PKCS1 = "RSA/ECB/PKCS1Padding";
 
@@ -37,6 +39,7 @@ final class Ciphers {
                     }
                 });
             }
+            wrap(report, token, what, key, open);
             report.check(what + "a damaged ciphertext is refused", () -> {
                 Cipher cipher = Cipher.getInstance(PKCS1, token.provider);
                 byte[] damaged = new byte[longest + 11];
@@ -45,6 +48,31 @@ final class Ciphers {
                     () -> crypt(cipher, Cipher.DECRYPT_MODE, key, damaged));
             });
         }
+    }
+
+    /** An AES key that Java has becomes one of the session, and is wrapped by C_WrapKey. */
+    private static void wrap(
+        Report report, Token token, String what, PrivateKey key, PublicKey open) throws Exception {
+        byte[] bytes = new byte[32];
+        Arrays.fill(bytes, (byte) 5);
+        SecretKey aes = new SecretKeySpec(bytes, "AES");
+        byte[][] made = new byte[2][];
+        report.local(what + "an AES key is wrapped", token.service, () -> {
+            Cipher[] ciphers = {
+                Cipher.getInstance(PKCS1, "SunJCE"), Cipher.getInstance(PKCS1, token.provider)};
+            for (int i = 0; i < ciphers.length; i++) {
+                ciphers[i].init(Cipher.WRAP_MODE, open);
+                made[i] = ciphers[i].wrap(aes);
+            }
+        });
+        report.counted(what + "and unwrapped", token.service, "keys/decrypt", 2, () -> {
+            for (byte[] wrapped : made) {
+                Cipher cipher = Cipher.getInstance(PKCS1, token.provider);
+                cipher.init(Cipher.UNWRAP_MODE, key);
+                Key back = cipher.unwrap(wrapped, "AES", Cipher.SECRET_KEY);
+                Report.that(Arrays.equals(back.getEncoded(), bytes), "another key");
+            }
+        });
     }
 
     private static byte[] crypt(Cipher cipher, int mode, Key key, byte[] data) throws Exception {
