@@ -6,29 +6,25 @@
 //! when the value is used, so that a bad handle is reported first.
 
 mod parameter;
+mod template;
 
 use std::{marker::PhantomData, ptr, slice};
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_BYTE, CK_MECHANISM, CK_MECHANISM_TYPE,
-    CK_OBJECT_HANDLE, CK_ULONG, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL,
+    CK_BBOOL, CK_BYTE, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CK_ULONG,
+    CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL,
 };
 
 pub use parameter::{
     GcmIv, GcmMessageParameter, GcmParameter, GcmWrapParameter, OaepParameter, Parameter,
     PssParameter,
 };
+pub use template::{Asked, CK_UNAVAILABLE_INFORMATION, Template};
 
 use crate::{
     error::{Error, Result},
     operation::{Answer, Room},
 };
-
-/// `CK_UNAVAILABLE_INFORMATION`: the length of an attribute that is not given out.
-pub const CK_UNAVAILABLE_INFORMATION: CK_ULONG = !0;
-
-/// More attributes than any template has: a count above it is a mistake of the caller.
-const MAX_TEMPLATE: usize = 4096;
 
 /// Bytes the caller gives: a pointer and a length.
 #[derive(Clone, Copy)]
@@ -319,129 +315,6 @@ impl Handles<'_> {
             unsafe { at.write_unaligned(*handle) };
         }
     }
-}
-
-/// What a caller wants of an attribute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// How long its value is (pValue is NULL).
-    Length,
-    /// Its value.
-    Value,
-}
-
-/// A template: attributes given by the caller, or places to put their values.
-#[derive(Clone, Copy)]
-pub struct Template<'a> {
-    start: *mut CK_ATTRIBUTE,
-    count: CK_ULONG,
-    call: PhantomData<&'a mut [CK_ATTRIBUTE]>,
-}
-
-impl<'a> Template<'a> {
-    /// # Safety
-    /// For the time of the call `start` is NULL or points to `count` attributes, each of whose
-    /// `pValue` is NULL or points to `ulValueLen` bytes: readable where the template gives
-    /// values, writable where it asks for them.
-    pub unsafe fn promised(start: *mut CK_ATTRIBUTE, count: CK_ULONG) -> Self {
-        Template { start, count, call: PhantomData }
-    }
-
-    fn len(&self) -> Result<usize> {
-        match usize::try_from(self.count) {
-            Ok(0) => Ok(0),
-            Ok(_) if self.start.is_null() => Err(null("a template with a count")),
-            Ok(n) if n <= MAX_TEMPLATE => Ok(n),
-            _ => Err(Error::new(
-                CKR_ARGUMENTS_BAD,
-                format!("a template of {} attributes", self.count),
-            )),
-        }
-    }
-
-    fn entry(&self, i: usize) -> *mut CK_ATTRIBUTE {
-        // SAFETY: called with `i` below `len`, so within the caller's array.
-        unsafe { self.start.add(i) }
-    }
-
-    /// Type and value of each attribute, in the caller's order.
-    pub fn values(&self) -> Result<Vec<(CK_ATTRIBUTE_TYPE, &'a [u8])>> {
-        (0..self.len()?)
-            .map(|i| {
-                // SAFETY: an attribute by `promised`'s contract.
-                let attribute = unsafe { self.entry(i).read_unaligned() };
-                // SAFETY: its value is readable by the same contract.
-                let value =
-                    unsafe { bytes_at(attribute.pValue as *const u8, attribute.ulValueLen) }?;
-                Ok((attribute.type_, value))
-            })
-            .collect()
-    }
-
-    /// Whether an attribute is among those asked for, and how; None where it is not.
-    ///
-    /// # Errors
-    /// CKR_ARGUMENTS_BAD for a template that cannot be.
-    pub fn asks_for(&self, kind: CK_ATTRIBUTE_TYPE) -> Result<Option<Asked>> {
-        let mut asked = None;
-        for i in 0..self.len()? {
-            // SAFETY: an attribute by `promised`'s contract.
-            let attribute = unsafe { self.entry(i).read_unaligned() };
-            if attribute.type_ == kind && asked != Some(Asked::Value) {
-                let length = attribute.pValue.is_null();
-                asked = Some(if length { Asked::Length } else { Asked::Value });
-            }
-        }
-        Ok(asked)
-    }
-
-    /// Asks `value` for each attribute and stores it (C_GetAttributeValue, clause 5.7.5): every
-    /// entry is treated, and the error of one that fails is returned at the end.
-    pub fn fill<'v>(
-        &self,
-        mut value: impl FnMut(CK_ATTRIBUTE_TYPE) -> Result<&'v [u8]>,
-    ) -> Result<()> {
-        let mut outcome = Ok(());
-        for i in 0..self.len()? {
-            // SAFETY: an attribute by `promised`'s contract.
-            let mut attribute = unsafe { self.entry(i).read_unaligned() };
-            let stored = value(attribute.type_).and_then(|v| store(&mut attribute, v));
-            if let Err(error) = stored {
-                attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION;
-                outcome = worse(outcome, error);
-            }
-            // SAFETY: the entry read above; only its length has changed.
-            unsafe { self.entry(i).write_unaligned(attribute) };
-        }
-        outcome
-    }
-}
-
-/// Of several failures the first counts, but CKR_BUFFER_TOO_SMALL only if there is no other:
-/// a caller that gets it may trust the other lengths.
-fn worse(so_far: Result<()>, next: Error) -> Result<()> {
-    match so_far {
-        Err(error) if error.rv() != CKR_BUFFER_TOO_SMALL => Err(error),
-        _ => Err(next),
-    }
-}
-
-fn store(attribute: &mut CK_ATTRIBUTE, value: &[u8]) -> Result<()> {
-    if attribute.pValue.is_null() {
-        attribute.ulValueLen = value.len() as CK_ULONG;
-        return Ok(());
-    }
-    if (value.len() as CK_ULONG) > attribute.ulValueLen {
-        let (kind, room) = (attribute.type_, attribute.ulValueLen);
-        return Err(Error::new(
-            CKR_BUFFER_TOO_SMALL,
-            format!("attribute {kind:#x}: {} bytes, room for {room}", value.len()),
-        ));
-    }
-    // SAFETY: the caller promised `ulValueLen` writable bytes at `pValue`.
-    unsafe { ptr::copy_nonoverlapping(value.as_ptr(), attribute.pValue as *mut u8, value.len()) };
-    attribute.ulValueLen = value.len() as CK_ULONG;
-    Ok(())
 }
 
 /// A mechanism and its parameter.

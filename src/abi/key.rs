@@ -152,7 +152,7 @@ pub(super) fn unwrap(
     let slot = module.slot(&session);
     let (kind, parameter) = mechanism.required()?;
     let unwrapping = unwrapping_key(module, &session, unwrapping)?;
-    let (class, template) = template_of_key(slot, &session, template)?;
+    let (class, template) = template_of_key(slot, &session, template, &unwrapping)?;
     let unwrapping = Unwrapping::new(slot, kind, &parameter, &unwrapping, class, template)?;
     key.put(unwrapping.run(slot, wrapped.bytes()?, session.handle)?)
 }
@@ -172,7 +172,7 @@ pub(super) fn unwrap_authenticated(
     let slot = module.slot(&session);
     let (kind, parameter) = authenticating(slot, &mechanism)?;
     let unwrapping = unwrapping_key(module, &session, unwrapping)?;
-    let (class, template) = template_of_key(slot, &session, template)?;
+    let (class, template) = template_of_key(slot, &session, template, &unwrapping)?;
     let (parameter, aad) = (parameter.gcm_message()?, aad.bytes()?);
     let unwrapping =
         Unwrapping::authenticated(slot, kind, &parameter, aad, &unwrapping, class, template)?;
@@ -189,13 +189,18 @@ fn unwrapping_key(
         .map_err(|error| Error::new(CKR_UNWRAPPING_KEY_HANDLE_INVALID, error.sentence().to_owned()))
 }
 
-/// The template of a key to be unwrapped, which this session may make.
+/// The template of a key to be unwrapped, which this session may make, with what the unwrapping
+/// key adds to it.
 fn template_of_key(
     slot: &Slot,
     session: &Session,
     given: Given<'_>,
+    unwrapping: &Object,
 ) -> Result<(CK_OBJECT_CLASS, Template)> {
-    let (class, template) = super::object::template_of(&given.values()?)?;
+    let (class, mut template) = super::object::template_of(&given.values()?)?;
+    if let Some(added) = unwrapping.attributes.bytes(CKA_UNWRAP_TEMPLATE) {
+        template = template.with_added(class, added)?;
+    }
     super::object::writable(session, template.on_token())?;
     super::object::visible(slot, create::is_private(slot, class, &template))?;
     Ok((class, template))

@@ -1,7 +1,10 @@
 //! C_CreateObject, C_CopyObject, C_DestroyObject, C_GetObjectSize, C_GetAttributeValue,
 //! C_SetAttributeValue.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
@@ -35,13 +38,13 @@ pub(super) fn create(
 
 /// The class that a template names, and the template read for it.
 pub(super) fn template_of(
-    given: &[(CK_ATTRIBUTE_TYPE, &[u8])],
+    given: &[(CK_ATTRIBUTE_TYPE, Cow<'_, [u8]>)],
 ) -> Result<(CK_OBJECT_CLASS, Template)> {
     let (_, class) = given
         .iter()
         .find(|(kind, _)| *kind == CKA_CLASS)
         .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "CKA_CLASS is missing"))?;
-    let class = <[u8; _]>::try_from(*class)
+    let class = <[u8; _]>::try_from(class.as_ref())
         .map(CK_ULONG::from_ne_bytes)
         .map_err(|_| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG"))?;
     Ok((class, Template::new(class, given)?))

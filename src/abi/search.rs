@@ -17,9 +17,9 @@ pub(super) fn init(module: &Module, session: Arc<Session>, template: Template<'_
     let mut wanted = Vec::new();
     for (kind, value) in template.values()? {
         if let Some(row) = row_of(kind) {
-            row.check(value)?;
+            row.check(&value)?;
         }
-        wanted.push((kind, value.to_vec()));
+        wanted.push((kind, value.into_owned()));
     }
     session.find.lock().begin(|| find::find(module.slot(&session), &wanted))
 }

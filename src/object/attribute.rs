@@ -2,6 +2,7 @@
 
 use cryptoki_sys::*;
 
+use super::nested;
 use crate::error::{Error, Result};
 
 /// How a value is encoded.
@@ -19,6 +20,8 @@ pub enum Kind {
     Date,
     /// An array of CK_MECHANISM_TYPE.
     Mechanisms,
+    /// A template, kept as [`nested::encode`] has it.
+    Nested,
 }
 
 /// Who may give the attribute a value of their own.
@@ -129,7 +132,7 @@ macro_rules! named {
 }
 
 use Giver::{Owner, Template, Token};
-use Kind::{BigInteger, Bool, Bytes, Date, Mechanisms, Ulong};
+use Kind::{BigInteger, Bool, Bytes, Date, Mechanisms, Nested, Ulong};
 
 /// Every attribute, sorted by its number.
 #[rustfmt::skip]
@@ -192,6 +195,8 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_ALWAYS_AUTHENTICATE), Bool, Classes::PRIVATE, Template, "false"),
     row(named!(CKA_WRAP_WITH_TRUSTED), Bool, Classes::PRIVATE_OR_SECRET, Template, "false"),
     row(named!(CKA_PROFILE_ID), Ulong, Classes::NONE, Token, "profile objects: CKP_…"),
+    row(named!(CKA_WRAP_TEMPLATE), Nested, Classes::PUBLIC_OR_SECRET, Template, "none"),
+    row(named!(CKA_UNWRAP_TEMPLATE), Nested, Classes::PRIVATE_OR_SECRET, Template, "none"),
     row(named!(CKA_ALLOWED_MECHANISMS), Mechanisms, Classes::KEYS, Template, "what this token offers for the key's type and class: signing and decrypting for a private key, verifying and encrypting for a public one"),
 ];
 
@@ -227,6 +232,7 @@ impl Row {
                 value.is_empty() || (value.len() == 8 && value.iter().all(u8::is_ascii_digit))
             }
             Kind::Mechanisms => value.len().is_multiple_of(size_of::<CK_MECHANISM_TYPE>()),
+            Kind::Nested => nested::decode(value).is_ok(),
             Kind::Bytes | Kind::BigInteger => true,
         };
         if fits {
@@ -251,6 +257,7 @@ mod tests {
             (CKA_START_DATE, b"20261122", b"2026-11-22"),
             (CKA_END_DATE, b"", b"2026112x"),
             (CKA_ALLOWED_MECHANISMS, &[0; 16][..], &[0; 9][..]),
+            (CKA_WRAP_TEMPLATE, &[0; 16][..], &[0; 9][..]),
         ] {
             let row = row_of(kind).unwrap();
             assert!(row.check(good).is_ok(), "{}", row.name);

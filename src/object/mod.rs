@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod data;
 pub mod dates;
 pub mod naming;
+pub mod nested;
 pub mod profile;
 pub mod project;
 pub mod session_key;

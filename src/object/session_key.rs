@@ -268,6 +268,11 @@ pub(super) fn any_class(template: &Template, source: Source) -> Attributes {
         .set(CKA_ID, given(CKA_ID))
         .set(CKA_START_DATE, given(CKA_START_DATE))
         .set(CKA_END_DATE, given(CKA_END_DATE));
+    for kind in [CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE] {
+        if let Some(value) = template.bytes(kind) {
+            attributes.set(kind, value);
+        }
+    }
     attributes
 }
 

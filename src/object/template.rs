@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use cryptoki_sys::*;
 
-use super::attribute::{Classes, Giver, name_of, row_of};
+use super::{
+    attribute::{Classes, Giver, name_of, row_of},
+    nested,
+};
 use crate::error::{Error, Result};
 
 /// A template, each attribute known, of the right length, and there once.
@@ -22,9 +25,13 @@ impl Template {
     /// CKR_ATTRIBUTE_VALUE_INVALID for a value of the wrong length, CKR_ATTRIBUTE_READ_ONLY for
     /// what only the token decides, CKR_TEMPLATE_INCONSISTENT for another class or for one
     /// attribute with two values.
-    pub fn new(class: CK_OBJECT_CLASS, given: &[(CK_ATTRIBUTE_TYPE, &[u8])]) -> Result<Template> {
+    pub fn new<V: AsRef<[u8]>>(
+        class: CK_OBJECT_CLASS,
+        given: &[(CK_ATTRIBUTE_TYPE, V)],
+    ) -> Result<Template> {
         let mut template = Template::default();
         for (kind, value) in given {
+            let value = value.as_ref();
             let row = row_of(*kind).filter(|row| row.classes.has(Classes::of(class))).ok_or_else(
                 || {
                     Error::new(
@@ -44,7 +51,7 @@ impl Template {
                 ));
             }
             let earlier = template.values.insert(*kind, value.to_vec().into());
-            if earlier.is_some_and(|earlier| earlier.as_slice() != *value) {
+            if earlier.is_some_and(|earlier| earlier.as_slice() != value) {
                 return Err(inconsistent(format!("{} has two values", row.name)));
             }
         }
@@ -135,6 +142,16 @@ impl Template {
     pub fn usages(&self, all: &[CK_ATTRIBUTE_TYPE]) -> impl Iterator<Item = CK_ATTRIBUTE_TYPE> {
         let named = all.iter().any(|usage| self.flag(*usage) == Some(true));
         all.iter().copied().filter(move |usage| self.flag(*usage).unwrap_or(!named))
+    }
+
+    /// The same with the attributes that CKA_UNWRAP_TEMPLATE of an unwrapping key adds.
+    ///
+    /// # Errors
+    /// As [`Template::new`]: CKR_TEMPLATE_INCONSISTENT where both have one with another value.
+    pub fn with_added(&self, class: CK_OBJECT_CLASS, added: &[u8]) -> Result<Template> {
+        let own = self.values.iter().map(|(kind, value)| (*kind, value.as_slice()));
+        let all: Vec<_> = own.chain(nested::decode(added)?).collect();
+        Template::new(class, &all)
     }
 
     /// Type and value of each attribute.

@@ -1,6 +1,6 @@
 //! C_SetAttributeValue, C_CopyObject, C_DestroyObject.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use akv_wire::{KeyAttributes, KeyUpdateParameters};
 use cryptoki_sys::*;
@@ -34,12 +34,12 @@ pub fn set(
     slot: &Slot,
     handle: CK_OBJECT_HANDLE,
     object: &Arc<Object>,
-    given: &[(CK_ATTRIBUTE_TYPE, &[u8])],
+    given: &[(CK_ATTRIBUTE_TYPE, Cow<'_, [u8]>)],
 ) -> Result<()> {
     let changes: Vec<_> = given
         .iter()
-        .filter(|(kind, value)| object.attributes.bytes(*kind) != Some(value))
-        .copied()
+        .map(|(kind, value)| (*kind, value.as_ref()))
+        .filter(|(kind, value)| object.attributes.bytes(*kind) != Some(*value))
         .collect();
     for (kind, value) in &changes {
         if row_of(*kind).is_some_and(|row| row.giver == Giver::Template) && !hides(*kind, value) {

@@ -32,7 +32,7 @@ pub fn check_for_service(template: &Template) -> Result<()> {
     template.fixed_flag(CKA_ALWAYS_AUTHENTICATE, false, "no key asks for a login at each use")?;
     template.fixed_flag(CKA_WRAP_WITH_TRUSTED, false, "there are no trusted wrapping keys")?;
     template.fixed_flag(CKA_TRUSTED, false, "no user may declare a key trusted")?;
-    template.without(&[CKA_ALLOWED_MECHANISMS])?;
+    template.without(&[CKA_ALLOWED_MECHANISMS, CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE])?;
     dates::bounds(template).map(drop)
 }
 
@@ -161,6 +161,9 @@ pub fn template_of_copy(object: &Object, given: &Template) -> Result<Template> {
         CKA_UNWRAP,
         CKA_START_DATE,
         CKA_END_DATE,
+        // What the service cannot keep is refused rather than forgotten.
+        CKA_WRAP_TEMPLATE,
+        CKA_UNWRAP_TEMPLATE,
     ];
     let kept = KEPT
         .iter()

@@ -23,7 +23,7 @@ use crate::{
         AesMode, Mechanism, Scheme,
         parameter::{self, Oaep, RsaAesWrap, tag_len},
     },
-    object::{Material, Object, VaultKey, VaultKeyKind},
+    object::{Material, Object, VaultKey, VaultKeyKind, nested},
     slot::Slot,
     vault::{self, KeyRef},
 };
@@ -332,6 +332,14 @@ fn plain(mechanism: &Mechanism, wrapping: &Object, object: &Object) -> Result<Pl
         return refuse(
             CKR_KEY_NOT_WRAPPABLE,
             "CKA_WRAP_WITH_TRUSTED is true, and the wrapping key is not CKA_TRUSTED",
+        );
+    }
+    let wanted = wrapping.attributes.bytes(CKA_WRAP_TEMPLATE).unwrap_or_default();
+    let fits = |(kind, value)| object.attributes.bytes(kind) == Some(value);
+    if !nested::decode(wanted)?.into_iter().all(fits) {
+        return refuse(
+            CKR_KEY_HANDLE_INVALID,
+            "CKA_WRAP_TEMPLATE of the wrapping key leaves it out",
         );
     }
     match &object.material {

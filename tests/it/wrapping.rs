@@ -2,6 +2,7 @@
 
 mod imported;
 mod refused;
+mod templates;
 
 use cryptoki_sys::*;
 use openssl::{
