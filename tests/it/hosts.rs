@@ -213,24 +213,26 @@ fn nothing_is_leaked_or_used_after_its_end() {
     let loads = sanitized("loads.c", &["-lcrypto"]);
     loads.run(&[&one, "cycles", "60"]);
     loads.run(&[&one, "exits", "atexit"]);
-    let mut forks = sanitized("forks.c", &[]);
-    // What the stacks of the parent's threads hold is lost to a child, for any program.
-    forks.env.push(("ASAN_OPTIONS", "detect_leaks=0".to_owned()));
-    let copy = forks.copy().display().to_string();
-    forks.run(&[&copy, &one, "24"]);
 }
 
 #[test]
 fn memory_is_read_where_it_was_written() {
     support::require("valgrind", "valgrind");
     let emulator = Emulator::start(SEED);
-    let mut host = Host::compile("threads.c", &[]);
-    host.under = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full"]
+    let under: Vec<_> = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full"]
         .into_iter()
         // The tables of hashbrown are held by pointers into their middle: possibly lost, it says.
         .chain(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"])
         .map(str::to_owned)
         .collect();
-    let out = host.run(&[&reserved(&emulator.tokens()), "mixed", "2", "1"]);
+    let mut threads = Host::compile("threads.c", &[]);
+    threads.under = under.clone();
+    let out = threads.run(&[&reserved(&emulator.tokens()), "mixed", "2", "1"]);
     assert_eq!(numbers(&out), [2, 0]);
+    // Forks here and not under AddressSanitizer, whose own locks a child may find taken for ever.
+    let mut forks = Host::compile("forks.c", &[]);
+    // What the stacks of the parent's threads hold is lost to a child, for any program.
+    forks.under = under.into_iter().filter(|word| !word.contains("leak")).collect();
+    let copy = forks.copy().display().to_string();
+    forks.run(&[&copy, &reserved(&emulator.token(VAULT, "")), "6"]);
 }
