@@ -101,7 +101,9 @@ impl<T> Handles<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        stumble!("handles");
+        inner
     }
 }
 

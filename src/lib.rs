@@ -3,6 +3,15 @@
 //! Five rooms, each knowing only the one below (ARCHITECTURE.md): `abi` (C pointers), sessions
 //! and handles, `operation`, `vault` (REST), `net` (HTTPS on the caller's thread).
 
+/// A place where a unit test can force a panic in a layer (`stumble.rs`). Nothing in any other
+/// build.
+macro_rules! stumble {
+    ($layer:literal) => {
+        #[cfg(test)]
+        $crate::stumble::here($layer);
+    };
+}
+
 pub mod abi;
 pub mod config;
 pub mod credential;
@@ -22,4 +31,6 @@ pub mod operation;
 pub mod process;
 pub mod session;
 pub mod slot;
+#[cfg(test)]
+mod stumble;
 pub mod vault;

@@ -61,6 +61,7 @@ impl Module {
     /// # Errors
     /// As [`Slot::new`].
     pub fn new(heritage: Heritage, epoch: u32) -> Result<Module> {
+        stumble!("module");
         let first_handle = (CK_ULONG::from(epoch) << HANDLE_BITS) + 1;
         let metrics = metrics(&heritage.config);
         let slots = heritage

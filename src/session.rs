@@ -1,6 +1,6 @@
 //! Sessions: which token, which rights, and the state of each operation family.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use cryptoki_sys::{CK_FLAGS, CK_SESSION_HANDLE, CKF_RW_SESSION, CKF_SERIAL_SESSION};
 
@@ -117,9 +117,16 @@ impl<T> Default for Family<T> {
 }
 
 impl<T> Family<T> {
-    /// The stage, for the time of one call. A panic in an earlier call left it idle, not broken.
+    /// The stage, for the time of one call. A panic in an earlier call has ended its operation.
     pub fn lock(&self) -> MutexGuard<'_, Stage<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let stage = self.0.lock().unwrap_or_else(|poisoned| {
+            let mut stage = poisoned.into_inner();
+            stage.cancel();
+            self.0.clear_poison();
+            stage
+        });
+        stumble!("session");
+        stage
     }
 
     fn is_quiet(&self) -> bool {

@@ -25,6 +25,7 @@ pub(super) fn init_with<T>(
     key: CK_OBJECT_HANDLE,
     make: impl FnOnce(&Slot, CK_MECHANISM_TYPE, &Parameter<'_>, &Arc<Object>) -> Result<T>,
 ) -> Result<()> {
+    stumble!("abi");
     let mut stage = family.lock();
     let Some((kind, parameter)) = mechanism.read() else {
         stage.cancel();
@@ -54,6 +55,7 @@ pub(super) fn one_shot<O: Operation>(
     out: Output<'_>,
 ) -> Result<()> {
     let mut stage = O::family(&session).lock();
+    stumble!("abi");
     let (data, room) = stage.arguments(|| Ok((data.bytes()?, out.room()?)))?;
     let answer = stage.one_shot(
         room,

@@ -15,6 +15,8 @@ mod search;
 mod session;
 mod slot;
 mod table;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::{

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(super) fn init(module: &Module, session: Arc<Session>, template: Template<'_>) -> Result<()> {
+    stumble!("abi");
     let mut wanted = Vec::new();
     for (kind, value) in template.values()? {
         if let Some(row) = row_of(kind) {

@@ -215,11 +215,13 @@ impl Credential {
         let (login, tenant) = (state.login.clone(), state.tenant.clone());
         drop(state);
         let mut asking = Asking { credential: self, outcome: None };
+        stumble!("credential");
         let outcome = self
             .source
             .acquire(&self.net, login.as_ref(), tenant.as_deref(), deadline)
             .map(Arc::new)
             .map_err(Failure::into_error);
+        stumble!("credential");
         asking.outcome = Some(outcome.clone());
         drop(asking);
         outcome

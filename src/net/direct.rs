@@ -181,8 +181,10 @@ impl Connection {
         deadline: Instant,
     ) -> Result<http1::Answer, NetError> {
         http1::write_request(&mut self.outgoing, request);
+        stumble!("net");
         let sent = self.write(deadline);
         self.outgoing.zeroize();
+        stumble!("net");
         // A server may answer, and close, before it has read everything.
         if let Err(lost @ (NetError::Timeout | NetError::Connect(_))) = sent {
             return Err(lost);

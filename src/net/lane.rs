@@ -195,10 +195,12 @@ async fn exchange(
 ) -> Result<Response, NetError> {
     let failed = |error| NetError::from_client(error, connect_timeout);
     let whole = async {
+        stumble!("net");
         let mut outgoing = reqwest::Request::new(request.method, request.url);
         *outgoing.headers_mut() = request.headers;
         *outgoing.body_mut() = request.body.map(reqwest::Body::from);
         let mut answer = client.execute(outgoing).await.map_err(failed)?;
+        stumble!("net");
         let announced = answer.content_length().unwrap_or(0);
         let mut body = Body::with_room(usize::try_from(announced).unwrap_or(usize::MAX))?;
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {

@@ -142,6 +142,7 @@ impl Net {
             lane::usable_thread()?;
         }
         let mut taken = self.take(deadline)?;
+        stumble!("net");
         let answer = taken.way()?.send(&self.inner.plan, request, deadline);
         match answer {
             // A connection in an unknown state goes with its way, so that its socket is closed

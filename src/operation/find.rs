@@ -52,6 +52,7 @@ impl Found {
 /// Why the service could not be asked, unless something was known before: stale is better than
 /// down.
 pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
+    stumble!("operation");
     let asked = match Plan::of(slot, wanted) {
         Plan::Nothing => Ok(()),
         Plan::Label(label) => learn_label(slot, &label, wanted),

@@ -77,6 +77,7 @@ pub trait Operation: Sized {
     /// As [`Operation::feed`] and [`Operation::finish`].
     fn one_shot(mut self, data: &[u8], slot: &Slot) -> Result<Zeroizing<Vec<u8>>> {
         self.feed(data)?;
+        stumble!("operation");
         self.finish(slot)
     }
 }

@@ -126,7 +126,9 @@ impl Vault {
     ) -> std::result::Result<Response, NetError> {
         let request = self.request(call, &self.sites[site], version, token, id);
         let started = Instant::now();
+        stumble!("vault");
         let answer = self.net.send(&request, until);
+        stumble!("vault");
         self.note(call, site, &answer, started, (id, attempt));
         answer
     }
