@@ -32,6 +32,7 @@ mod matrix;
 mod messages;
 mod metrics;
 mod objects;
+mod oracles;
 mod parallel;
 mod recover;
 mod requests;

@@ -119,35 +119,59 @@ fn lines_are_written_in_children_and_exit_handlers() {
     assert_eq!((of_parent, lines.len()), (2, 4), "{text}");
 }
 
-/// AT_SECURE for real: needs root, to make a program that runs as somebody else.
+/// AT_SECURE for real: needs root, to make programs that run as somebody else.
 #[test]
-fn a_set_uid_host_does_not_believe_its_environment() {
+fn a_set_uid_host_believes_neither_its_environment_nor_its_home() {
     const NOBODY: u32 = 65534;
     let folder = tempfile::tempdir().expect("folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-    let host = folder.path().join("host");
-    fs::copy(&HOST.1, &host).expect("copy");
-    if std::os::unix::fs::chown(&host, Some(NOBODY), None).is_err() {
-        eprintln!("skipped: not root, so no set-uid program can be made");
-        return;
-    }
-    fs::set_permissions(&host, fs::Permissions::from_mode(0o4755)).expect("chmod");
-    let reserved = format!("akv-pkcs11:token = [{{ endpoint = \"{ENDPOINT}\" }}]");
-    let output = Command::new(&host)
-        .arg(&reserved)
-        .env_clear()
-        .envs([("AKV_PKCS11_CONFIG", "none"), ("AKV_PKCS11_ENDPOINT", ENDPOINT)])
-        .output()
-        .expect("the host starts");
-    let err = String::from_utf8_lossy(&output.stderr);
-    if err.contains("error while loading shared libraries") {
-        eprintln!("skipped: user {NOBODY} may not read {}", module().display());
-        return;
-    }
+    let home = folder.path().join("home");
+    let config = home.join(".config/akv-pkcs11/config.toml");
+    fs::create_dir_all(config.parent().expect("a folder")).expect("folders");
+    let log = folder.path().join("log");
+    let token = format!("[[token]]\nendpoint = \"{ENDPOINT}\"\n");
+    fs::write(&config, &token).expect("write");
+    let (home, sink) = (home.display().to_string(), format!("trace,file:{}", log.display()));
+    let config = config.display().to_string();
+    let environments: [&[(&str, &str)]; 3] = [
+        &[("AKV_PKCS11_CONFIG", "none"), ("AKV_PKCS11_ENDPOINT", ENDPOINT)],
+        &[("AKV_PKCS11_CONFIG", &config), ("AKV_PKCS11_LOG", &sink)],
+        &[("HOME", &home)],
+    ];
     if Path::new("/etc/akv-pkcs11/config.toml").exists() {
         eprintln!("skipped: this machine has a configuration of its own");
         return;
     }
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "0x6\n", "{err}");
-    assert!(err.contains("no configuration (/etc/akv-pkcs11/config.toml not found)"), "{err}");
+    for (user, mode) in [(None, 0o755), (Some(NOBODY), 0o4755), (None, 0o2755)] {
+        let host = folder.path().join(format!("host-{mode:o}"));
+        fs::copy(&HOST.1, &host).expect("copy");
+        let group = (mode == 0o2755).then_some(NOBODY);
+        if std::os::unix::fs::chown(&host, user, group).is_err() {
+            eprintln!("skipped: not root, so no set-uid program can be made");
+            return;
+        }
+        fs::set_permissions(&host, fs::Permissions::from_mode(mode)).expect("chmod");
+        for env in environments {
+            for reserved in ["", &format!("akv-pkcs11:{token}")] {
+                let mut command = Command::new(&host);
+                let output = command.arg(reserved).env_clear().envs(env.iter().copied()).output();
+                let output = output.expect("the host starts");
+                let err = String::from_utf8_lossy(&output.stderr);
+                if err.contains("error while loading shared libraries") {
+                    eprintln!("skipped: user {NOBODY} may not read {}", module().display());
+                    return;
+                }
+                let out = String::from_utf8_lossy(&output.stdout);
+                if mode == 0o755 {
+                    assert_eq!(out, "0x0\n", "a host like others is served: {env:?} {err}");
+                    continue;
+                }
+                assert_eq!(out, "0x6\n", "{mode:o} {env:?} {reserved} {err}");
+                let sentence = "no configuration (/etc/akv-pkcs11/config.toml not found)";
+                assert!(err.contains(sentence), "{err}");
+                assert!(!log.exists(), "{mode:o}: nor the log file");
+            }
+        }
+        let _ = fs::remove_file(&log);
+    }
 }
