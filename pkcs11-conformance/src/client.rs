@@ -367,6 +367,18 @@ impl Session {
         self.one_shot_in(family, data, PLENTY).result()
     }
 
+    /// The one-shot call whose output goes where its input is: as long as that.
+    pub fn one_shot_in_place(&self, family: Family, data: &[u8]) -> Rv<Vec<u8>> {
+        let [_, one_shot, ..] = family.functions();
+        let mut buffer = data.to_vec();
+        let mut size = buffer.len() as CK_ULONG;
+        let start = write(&mut buffer);
+        let args = [start, length(data), start, place(&mut size)];
+        check(self.call(one_shot, &args))?;
+        buffer.truncate(size as usize);
+        Ok(buffer)
+    }
+
     /// C_…Update; its output, where it has one.
     pub fn update(&self, family: Family, part: &[u8]) -> Rv<Vec<u8>> {
         let [_, _, update, _] = family.functions();

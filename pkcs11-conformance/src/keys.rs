@@ -5,7 +5,7 @@ use openssl::pkey::{PKey, Public};
 
 use crate::{
     case::{Outcome, Stop},
-    client::{Rv, Session, Template, flag, number},
+    client::{Rv, Session, Template, as_number, flag, number},
     context::{Context, need},
     mechanism::Mechanism,
     oracle::{self, CURVES, Curve},
@@ -18,14 +18,19 @@ pub enum Kind {
     Rsa(usize),
     /// On this curve.
     Ec(&'static Curve),
+    /// AES of so many bytes.
+    Aes(usize),
+    /// A generic secret of so many bytes.
+    Generic(usize),
 }
 
 impl Kind {
-    /// Bytes of a signature.
+    /// Bytes of a signature; of RSA, of any output.
     pub fn signature(self) -> usize {
         match self {
             Kind::Rsa(bits) => bits.div_ceil(8),
             Kind::Ec(curve) => 2 * curve.size(),
+            Kind::Aes(_) | Kind::Generic(_) => 0,
         }
     }
 }
@@ -35,23 +40,50 @@ impl std::fmt::Display for Kind {
         match self {
             Kind::Rsa(bits) => write!(f, "RSA {bits}"),
             Kind::Ec(curve) => f.write_str(curve.name),
+            Kind::Aes(bytes) => write!(f, "AES {}", 8 * bytes),
+            Kind::Generic(bytes) => write!(f, "secret {}", 8 * bytes),
         }
     }
 }
 
-/// A key pair of the token or of a session.
+/// A key pair, or a secret key, of the token or of a session.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// `session` or `token`.
     pub origin: &'static str,
     /// What it is.
     pub kind: Kind,
-    /// The public key, where there is one.
+    /// The public key, where there is one; of a secret key, itself.
     pub public: Option<CK_OBJECT_HANDLE>,
-    /// The private key.
+    /// The private or secret key.
     pub private: CK_OBJECT_HANDLE,
-    /// OpenSSL's view of it.
-    pub oracle: PKey<Public>,
+    /// OpenSSL's view of a public key.
+    oracle: Option<PKey<Public>>,
+    /// CKA_VALUE of a secret key that was made here.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Key {
+    /// OpenSSL's view of the public key.
+    pub fn oracle(&self) -> Outcome<&PKey<Public>> {
+        self.oracle.as_ref().ok_or_else(|| Stop::Skip(format!("{self} is no key pair")))
+    }
+
+    /// Whether it is a secret key rather than a pair.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Aes(_) | Kind::Generic(_))
+    }
+
+    /// Whether CKA_ALLOWED_MECHANISMS, where the private or secret key has it, lets it be used
+    /// with a mechanism.
+    pub fn allows(&self, session: Session, kind: CK_MECHANISM_TYPE) -> bool {
+        match session.value(self.private, CKA_ALLOWED_MECHANISMS) {
+            Ok(bytes) if !bytes.is_empty() => {
+                bytes.chunks(size_of::<CK_ULONG>()).any(|chunk| as_number(chunk) == Some(kind))
+            }
+            _ => true,
+        }
+    }
 }
 
 impl std::fmt::Display for Key {
@@ -103,8 +135,39 @@ pub fn templates(kind: Kind, token: bool, label: &str) -> (Mechanism, Template, 
             public.push((CKA_EC_PARAMS, curve.oid.to_vec()));
             CKM_EC_KEY_PAIR_GEN
         }
+        Kind::Aes(bytes) | Kind::Generic(bytes) => {
+            private.push((CKA_VALUE_LEN, number(bytes as CK_ULONG)));
+            match kind {
+                Kind::Aes(_) => CKM_AES_KEY_GEN,
+                _ => CKM_GENERIC_SECRET_KEY_GEN,
+            }
+        }
     };
     (Mechanism::plain(mechanism), public, private)
+}
+
+/// The template of a sensitive secret key that is a session object with this value.
+pub fn secret(kind: Kind, value: &[u8]) -> Template {
+    let (key_type, uses) = match kind {
+        Kind::Aes(_) => (CKK_AES, [CKA_ENCRYPT, CKA_DECRYPT]),
+        _ => (CKK_GENERIC_SECRET, [CKA_SIGN, CKA_VERIFY]),
+    };
+    let mut template = vec![
+        (CKA_CLASS, number(CKO_SECRET_KEY)),
+        (CKA_KEY_TYPE, number(key_type)),
+        (CKA_TOKEN, flag(false)),
+        (CKA_SENSITIVE, flag(true)),
+        (CKA_EXTRACTABLE, flag(false)),
+        (CKA_LABEL, b"pkcs11-conformance".to_vec()),
+        (CKA_VALUE, value.to_vec()),
+    ];
+    template.extend(uses.map(|kind| (kind, flag(true))));
+    template
+}
+
+/// A value for a secret key: distinct bytes.
+pub fn value(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| 0xa0_u8.wrapping_add(n as u8)).collect()
 }
 
 impl Context {
@@ -143,6 +206,22 @@ impl Context {
                 keys.push(known("session", session, Some(public), private)?);
             }
         }
+        for kind in [Kind::Aes(16), Kind::Aes(24), Kind::Aes(32), Kind::Generic(64)] {
+            let (Kind::Aes(bytes) | Kind::Generic(bytes)) = kind else { continue };
+            let value = value(bytes);
+            // Where none can be imported, those of the token are all there is.
+            if let Ok(key) = session.create(&secret(kind, &value)) {
+                let (public, value) = (Some(key), Some(value));
+                keys.push(Key {
+                    origin: "session",
+                    kind,
+                    public,
+                    private: key,
+                    oracle: None,
+                    value,
+                });
+            }
+        }
         let found = found(session)?;
         let mut made = Vec::new();
         if found.is_empty() && self.may_write().is_ok() {
@@ -176,6 +255,24 @@ fn found(session: Session) -> Outcome<Vec<Key>> {
         if let Ok(key) = known("token", session, public, private)
             && keys.iter().all(|one| one.kind != key.kind)
         {
+            keys.push(key);
+        }
+    }
+    let wanted = vec![(CKA_CLASS, number(CKO_SECRET_KEY)), (CKA_TOKEN, flag(true))];
+    for secret in need(session.find(&wanted), "C_FindObjects")? {
+        let (Ok(key_type), Ok(length)) =
+            (session.ulong(secret, CKA_KEY_TYPE), session.ulong(secret, CKA_VALUE_LEN))
+        else {
+            continue;
+        };
+        let kind = match key_type {
+            CKK_AES => Kind::Aes(length as usize),
+            CKK_GENERIC_SECRET => Kind::Generic(length as usize),
+            _ => continue,
+        };
+        if keys.iter().all(|one| one.kind != kind) {
+            let (public, private) = (Some(secret), secret);
+            let key = Key { origin: "token", kind, public, private, oracle: None, value: None };
             keys.push(key);
         }
     }
@@ -214,5 +311,5 @@ pub fn known(
         }
         other => return Err(Stop::Skip(format!("keys of type {other:#x} are not known here"))),
     };
-    Ok(Key { origin, kind, public, private, oracle })
+    Ok(Key { origin, kind, public, private, oracle: Some(oracle), value: None })
 }

@@ -16,6 +16,7 @@ mod names;
 mod oracle;
 mod report;
 mod runner;
+mod samples;
 
 use std::{
     fs,

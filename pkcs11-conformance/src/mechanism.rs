@@ -90,6 +90,41 @@ impl Hash {
     }
 }
 
+/// How AES is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Electronic code book.
+    Ecb,
+    /// Cipher block chaining of whole blocks.
+    Cbc,
+    /// The same with PKCS #7 padding.
+    CbcPad,
+    /// Counter.
+    Ctr,
+    /// Galois/counter.
+    Gcm,
+    /// Key wrap, RFC 3394.
+    Kw,
+    /// Key wrap with padding, RFC 5649.
+    Kwp,
+}
+
+impl Mode {
+    /// Whether the data must be whole blocks of so many bytes.
+    pub fn block(self) -> Option<usize> {
+        match self {
+            Mode::Ecb | Mode::Cbc => Some(16),
+            Mode::Kw => Some(8),
+            _ => None,
+        }
+    }
+
+    /// Whether data may come in parts.
+    pub fn is_multi_part(self) -> bool {
+        !matches!(self, Mode::Kw | Mode::Kwp)
+    }
+}
+
 /// What a mechanism does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -107,6 +142,8 @@ pub enum Scheme {
     Ecdsa(Option<&'static Hash>),
     /// HMAC.
     Hmac(&'static Hash),
+    /// AES.
+    Aes(Mode),
     /// Makes RSA key pairs.
     RsaPair,
     /// Makes EC key pairs.
@@ -133,7 +170,7 @@ impl Scheme {
                 | Scheme::Pkcs1(Some(_))
                 | Scheme::Pss(Some(_))
                 | Scheme::Ecdsa(Some(_))
-        )
+        ) || matches!(self, Scheme::Aes(mode) if mode.is_multi_part())
     }
 
     /// The hash, where it has one of its own.
@@ -172,6 +209,7 @@ known! {
     CKM_SHA256_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[2]));
     CKM_SHA384_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[3]));
     CKM_SHA512_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[4]));
+    CKM_SHA3_224_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[5]));
     CKM_SHA3_256_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[6]));
     CKM_SHA3_384_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[7]));
     CKM_SHA3_512_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[8]));
@@ -183,17 +221,32 @@ known! {
     CKM_SHA256_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[2]));
     CKM_SHA384_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[3]));
     CKM_SHA512_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[4]));
+    CKM_SHA3_224_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[5]));
+    CKM_SHA3_256_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[6]));
+    CKM_SHA3_384_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[7]));
+    CKM_SHA3_512_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[8]));
     CKM_ECDSA "6.3.12" Scheme::Ecdsa(None);
     CKM_ECDSA_SHA1 "6.3.13" Scheme::Ecdsa(Some(&HASHES[0]));
     CKM_ECDSA_SHA224 "6.3.13" Scheme::Ecdsa(Some(&HASHES[1]));
     CKM_ECDSA_SHA256 "6.3.13" Scheme::Ecdsa(Some(&HASHES[2]));
     CKM_ECDSA_SHA384 "6.3.13" Scheme::Ecdsa(Some(&HASHES[3]));
     CKM_ECDSA_SHA512 "6.3.13" Scheme::Ecdsa(Some(&HASHES[4]));
+    CKM_ECDSA_SHA3_224 "6.3.13" Scheme::Ecdsa(Some(&HASHES[5]));
+    CKM_ECDSA_SHA3_256 "6.3.13" Scheme::Ecdsa(Some(&HASHES[6]));
+    CKM_ECDSA_SHA3_384 "6.3.13" Scheme::Ecdsa(Some(&HASHES[7]));
+    CKM_ECDSA_SHA3_512 "6.3.13" Scheme::Ecdsa(Some(&HASHES[8]));
     CKM_SHA_1_HMAC "6.20.3" Scheme::Hmac(&HASHES[0]);
     CKM_SHA224_HMAC "6.21.3" Scheme::Hmac(&HASHES[1]);
     CKM_SHA256_HMAC "6.22.3" Scheme::Hmac(&HASHES[2]);
     CKM_SHA384_HMAC "6.23.3" Scheme::Hmac(&HASHES[3]);
     CKM_SHA512_HMAC "6.24.3" Scheme::Hmac(&HASHES[4]);
+    CKM_AES_ECB "6.10.4" Scheme::Aes(Mode::Ecb);
+    CKM_AES_CBC "6.10.5" Scheme::Aes(Mode::Cbc);
+    CKM_AES_CBC_PAD "6.10.6" Scheme::Aes(Mode::CbcPad);
+    CKM_AES_CTR "6.11.3" Scheme::Aes(Mode::Ctr);
+    CKM_AES_GCM "6.13.2" Scheme::Aes(Mode::Gcm);
+    CKM_AES_KEY_WRAP "6.16.3" Scheme::Aes(Mode::Kw);
+    CKM_AES_KEY_WRAP_KWP "6.16.3" Scheme::Aes(Mode::Kwp);
 }
 
 /// What is known of a mechanism.
@@ -214,8 +267,13 @@ enum Parameter {
     None,
     Pss { hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, salt: CK_ULONG },
     Oaep { hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, source: CK_ULONG, label: Vec<u8> },
+    Gcm { iv: Vec<u8>, aad: Vec<u8>, tag_bits: CK_ULONG },
+    Ctr { bits: CK_ULONG, block: [u8; 16] },
     Bytes(Vec<u8>),
 }
+
+/// The IV, or first counter block, where nothing is said of it.
+pub const IV: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 impl Mechanism {
     /// Without parameter.
@@ -241,6 +299,18 @@ impl Mechanism {
         Mechanism { kind: CKM_RSA_PKCS_OAEP, parameter }
     }
 
+    /// AES-GCM.
+    pub fn gcm(iv: &[u8], aad: &[u8], tag_bits: usize) -> Mechanism {
+        let (iv, aad, tag_bits) = (iv.to_vec(), aad.to_vec(), tag_bits as CK_ULONG);
+        Mechanism { kind: CKM_AES_GCM, parameter: Parameter::Gcm { iv, aad, tag_bits } }
+    }
+
+    /// AES-CTR with a counter of so many bits at the end of its first block.
+    pub fn ctr(bits: usize, block: [u8; 16]) -> Mechanism {
+        let bits = bits as CK_ULONG;
+        Mechanism { kind: CKM_AES_CTR, parameter: Parameter::Ctr { bits, block } }
+    }
+
     /// With the parameter that is used where nothing is said of it.
     pub fn usual(kind: CK_MECHANISM_TYPE) -> Mechanism {
         let sha256 = &HASHES[2];
@@ -250,6 +320,9 @@ impl Mechanism {
                 Mechanism::pss(kind, hash, hash, hash.size)
             }
             Some(Scheme::Oaep) => Mechanism::oaep(&HASHES[0], &HASHES[0], &[]),
+            Some(Scheme::Aes(Mode::Cbc | Mode::CbcPad)) => Mechanism::bytes(kind, &IV),
+            Some(Scheme::Aes(Mode::Ctr)) => Mechanism::ctr(128, IV),
+            Some(Scheme::Aes(Mode::Gcm)) => Mechanism::gcm(&IV[..12], b"aad", 128),
             _ => Mechanism::plain(kind),
         }
     }
@@ -264,10 +337,15 @@ impl Mechanism {
                 let (hash, mgf, source) = (*hash as usize, *mgf as usize, *source as usize);
                 vec![hash, mgf, source, address(label), label.len()]
             }
-            Parameter::None | Parameter::Bytes(_) => Vec::new(),
+            Parameter::Gcm { iv, aad, tag_bits } => {
+                let bits = 8 * iv.len();
+                vec![address(iv), iv.len(), bits, address(aad), aad.len(), *tag_bits as usize]
+            }
+            Parameter::None | Parameter::Bytes(_) | Parameter::Ctr { .. } => Vec::new(),
         };
         let bytes: Vec<u8> = match &self.parameter {
             Parameter::Bytes(bytes) => bytes.clone(),
+            Parameter::Ctr { bits, block } => [&bits.to_ne_bytes()[..], block].concat(),
             _ => words.iter().flat_map(|word| word.to_ne_bytes()).collect(),
         };
         // Structures of words are aligned like one.

@@ -1,5 +1,7 @@
 //! The independent implementation: what OpenSSL says of a result.
 
+pub mod aes;
+
 use openssl::{
     bn::BigNum,
     ec::{EcGroup, EcKey, EcPoint},

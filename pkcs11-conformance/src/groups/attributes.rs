@@ -100,7 +100,7 @@ pub const GROUP: Group = Group {
 
 const UNKNOWN: CK_ATTRIBUTE_TYPE = CKA_VENDOR_DEFINED | 0x7654_3210;
 
-/// Tries each key of the group's: its private key, and its public one.
+/// Tries each key of the group's: its private or secret key, and its public one.
 fn objects(
     context: &mut Context,
     attempt: fn(&mut Context, CK_OBJECT_HANDLE) -> Outcome,
@@ -110,8 +110,9 @@ fn objects(
         return skip("no key pair can be made or found");
     }
     for key in keys {
-        context.each(format!("{key}, private"), |context| attempt(context, key.private));
-        if let Some(public) = key.public {
+        let what = if key.is_secret() { "secret" } else { "private" };
+        context.each(format!("{key}, {what}"), |context| attempt(context, key.private));
+        if let Some(public) = key.public.filter(|_| !key.is_secret()) {
             context.each(format!("{key}, public"), |context| attempt(context, public));
         }
     }
@@ -175,7 +176,7 @@ fn unknown(context: &mut Context) -> Outcome {
 fn secret(key: &Key) -> CK_ATTRIBUTE_TYPE {
     match key.kind {
         crate::keys::Kind::Rsa(_) => CKA_PRIVATE_EXPONENT,
-        crate::keys::Kind::Ec(_) => CKA_VALUE,
+        _ => CKA_VALUE,
     }
 }
 
@@ -267,12 +268,30 @@ const OF_PRIVATE: &[(CK_ATTRIBUTE_TYPE, usize)] = &[
     (CKA_WRAP_WITH_TRUSTED, 1),
     (CKA_ALWAYS_AUTHENTICATE, 1),
 ];
+const OF_SECRET: &[(CK_ATTRIBUTE_TYPE, usize)] = &[
+    (CKA_SENSITIVE, 1),
+    (CKA_ENCRYPT, 1),
+    (CKA_DECRYPT, 1),
+    (CKA_SIGN, 1),
+    (CKA_VERIFY, 1),
+    (CKA_WRAP, 1),
+    (CKA_UNWRAP, 1),
+    (CKA_EXTRACTABLE, 1),
+    (CKA_ALWAYS_SENSITIVE, 1),
+    (CKA_NEVER_EXTRACTABLE, 1),
+    (CKA_WRAP_WITH_TRUSTED, 1),
+    (CKA_TRUSTED, 1),
+];
 
 fn required(context: &mut Context) -> Outcome {
     objects(context, |context, object| {
         let session = context.user()?;
         let class = need(session.ulong(object, CKA_CLASS), "CKA_CLASS")?;
-        let own = if class == CKO_PRIVATE_KEY { OF_PRIVATE } else { OF_PUBLIC };
+        let own = match class {
+            CKO_PRIVATE_KEY => OF_PRIVATE,
+            CKO_SECRET_KEY => OF_SECRET,
+            _ => OF_PUBLIC,
+        };
         for (kind, length) in OF_KEYS.iter().chain(own) {
             let value = need(session.value(object, *kind), &names::attribute(*kind))?;
             ensure(value.len() == *length, || {
@@ -282,7 +301,8 @@ fn required(context: &mut Context) -> Outcome {
                 format!("{} is {}", names::attribute(*kind), value[0])
             })?;
         }
-        for kind in [CKA_LABEL, CKA_ID, CKA_SUBJECT, CKA_START_DATE, CKA_END_DATE] {
+        let subject = (class != CKO_SECRET_KEY).then_some(CKA_SUBJECT);
+        for kind in [CKA_LABEL, CKA_ID, CKA_START_DATE, CKA_END_DATE].into_iter().chain(subject) {
             need(session.value(object, kind), &names::attribute(kind))?;
         }
         Ok(())
@@ -302,6 +322,12 @@ fn values(context: &mut Context) -> Outcome {
             let shared: &[CK_ATTRIBUTE_TYPE] = match key.kind {
                 crate::keys::Kind::Rsa(_) => &[CKA_KEY_TYPE, CKA_MODULUS, CKA_PUBLIC_EXPONENT],
                 crate::keys::Kind::Ec(_) => &[CKA_KEY_TYPE, CKA_EC_PARAMS],
+                crate::keys::Kind::Aes(bytes) | crate::keys::Kind::Generic(bytes) => {
+                    let told = need(session.ulong(key.private, CKA_VALUE_LEN), "CKA_VALUE_LEN")?;
+                    return ensure(told == bytes as CK_ULONG, || {
+                        format!("CKA_VALUE_LEN is {told}")
+                    });
+                }
             };
             for kind in shared {
                 let name = names::attribute(*kind);
@@ -316,7 +342,7 @@ fn values(context: &mut Context) -> Outcome {
                 ensure(modulus.first() != Some(&0), || "CKA_MODULUS begins with 0".to_owned())?;
             } else {
                 let point = need(session.value(public, CKA_EC_POINT), "CKA_EC_POINT")?;
-                let wanted = crate::oracle::ec_point(&key.oracle).unwrap_or_default();
+                let wanted = crate::oracle::ec_point(key.oracle()?).unwrap_or_default();
                 ensure(point == wanted, || "CKA_EC_POINT is not a DER OCTET STRING".to_owned())?;
             }
             Ok(())

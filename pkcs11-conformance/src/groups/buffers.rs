@@ -3,14 +3,14 @@
 use cryptoki_sys::*;
 
 use crate::{
-    case::{Case, Group, Outcome, ensure, fail, skip},
+    case::{Case, Group, Outcome, ensure, skip},
     client::{Family, Output, PLENTY, Room, Session, check},
     context::{Context, is, need},
     ffi::NULL,
     functions::Function::*,
-    keys::Key,
     mechanism::{Mechanism, Scheme, scheme},
     names,
+    samples::{encrypted, pairs, to_encrypt, to_sign},
 };
 
 /// The group.
@@ -169,50 +169,6 @@ fn one(
     Subject { begin: &begin, call: &call, exact: family != Family::Decrypt }.holds()
 }
 
-/// The mechanisms of a family that one of the keys can carry out, with that key.
-pub fn pairs(context: &mut Context, family: Family) -> Outcome<Vec<(CK_MECHANISM_TYPE, Key)>> {
-    let keys = context.distinct_keys()?;
-    let mut pairs = Vec::new();
-    for (kind, info) in context.offered(family.flag())? {
-        let Some(scheme) = scheme(kind) else { continue };
-        for key in &keys {
-            if fits(scheme, key, &info) {
-                pairs.push((kind, key.clone()));
-            }
-        }
-    }
-    match pairs.is_empty() {
-        true => skip("no mechanism of this program's for a key of the token's"),
-        false => Ok(pairs),
-    }
-}
-
-/// Whether the scheme takes the key, whose size the mechanism takes.
-pub fn fits(scheme: Scheme, key: &Key, info: &CK_MECHANISM_INFO) -> bool {
-    let (right, bits) = match key.kind {
-        crate::keys::Kind::Rsa(bits) => (scheme.is_rsa(), bits),
-        crate::keys::Kind::Ec(curve) => (scheme.is_ec(), curve.bits),
-    };
-    let range = info.ulMinKeySize..=info.ulMaxKeySize;
-    right && (info.ulMaxKeySize == 0 || range.contains(&(bits as CK_ULONG)))
-}
-
-/// Data that the scheme signs with the key.
-pub fn to_sign(scheme: Scheme, key: &Key) -> Vec<u8> {
-    let sha256 = &crate::mechanism::HASHES[2];
-    let digest = sha256.digest(b"data");
-    match scheme {
-        Scheme::Pkcs1(None) => sha256.digest_info(&digest),
-        Scheme::Pss(None) | Scheme::Ecdsa(None) => digest,
-        Scheme::Raw => {
-            let mut block = vec![0; key.kind.signature()];
-            block[1..33].copy_from_slice(&digest);
-            block
-        }
-        _ => b"data".to_vec(),
-    }
-}
-
 fn signatures(context: &mut Context, last: bool) -> Outcome {
     for (kind, key) in pairs(context, Family::Sign)? {
         let Some(scheme) = scheme(kind) else { continue };
@@ -226,14 +182,6 @@ fn signatures(context: &mut Context, last: bool) -> Outcome {
         });
     }
     Ok(())
-}
-
-/// What a mechanism encrypts: for raw RSA, a block.
-pub fn to_encrypt(scheme: Scheme, key: &Key) -> Vec<u8> {
-    match scheme {
-        Scheme::Raw => to_sign(scheme, key),
-        _ => b"sixteen bytes ..".to_vec(),
-    }
 }
 
 fn encryptions(context: &mut Context) -> Outcome {
@@ -253,15 +201,8 @@ fn decryptions(context: &mut Context) -> Outcome {
         let Some(scheme) = scheme(kind) else { continue };
         context.each(format!("{}, {key}", names::mechanism(kind)), |context| {
             let session = context.user()?;
-            let data = to_encrypt(scheme, &key);
-            let (mechanism, oracle) = (Mechanism::usual(kind), &key.oracle);
-            let sha1 = &crate::mechanism::HASHES[0];
-            let cipher = match scheme {
-                Scheme::Pkcs1(_) => crate::oracle::pkcs1_encrypt(oracle, &data),
-                Scheme::Oaep => crate::oracle::oaep_encrypt(oracle, sha1, sha1, &[], &data),
-                _ => crate::oracle::raw_public(oracle, &data),
-            };
-            let Ok(cipher) = cipher else { return fail("OpenSSL cannot encrypt to this key") };
+            let mechanism = Mechanism::usual(kind);
+            let cipher = encrypted(scheme, &key, &to_encrypt(scheme, &key))?;
             one(session, Family::Decrypt, &mechanism, key.private, &cipher, false)
         });
     }

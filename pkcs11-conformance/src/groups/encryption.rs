@@ -4,12 +4,13 @@ use cryptoki_sys::*;
 use openssl::{pkey::PKey, rsa::Rsa};
 
 use crate::{
-    case::{Case, Group, Outcome, Stop, ensure, skip},
+    case::{Case, Group, Outcome, ensure, skip},
     client::{Family, flag, number},
     context::{Context, need},
     keys::{Key, Kind},
     mechanism::{HASHES, Mechanism},
     names, oracle,
+    samples::broken,
 };
 
 /// The group.
@@ -45,10 +46,6 @@ pub const GROUP: Group = Group {
     ],
 };
 
-fn broken(error: openssl::error::ErrorStack) -> Stop {
-    Stop::Fail(format!("OpenSSL: {error}"))
-}
-
 fn rsa_keys(context: &mut Context, flag: CK_FLAGS, kind: CK_MECHANISM_TYPE) -> Outcome<Vec<Key>> {
     let offered = context.offered(flag)?;
     if !offered.iter().any(|(one, _)| *one == kind) {
@@ -66,7 +63,7 @@ fn pkcs1_decrypts(context: &mut Context) -> Outcome {
             let session = context.user()?;
             for size in [0, 1, 48, key.kind.signature() - 11] {
                 let data = vec![0x33; size];
-                let cipher = oracle::pkcs1_encrypt(&key.oracle, &data).map_err(broken)?;
+                let cipher = oracle::pkcs1_encrypt(key.oracle()?, &data).map_err(broken)?;
                 let mechanism = Mechanism::plain(CKM_RSA_PKCS);
                 let told = session.run(Family::Decrypt, &mechanism, key.private, &cipher);
                 let told = need(told, &format!("C_Decrypt of {size} bytes"))?;
@@ -134,7 +131,7 @@ fn oaep_decrypts(context: &mut Context) -> Outcome {
                             rv => need(rv, "C_DecryptInit")?,
                         }
                         let data = b"a secret";
-                        let cipher = oracle::oaep_encrypt(&key.oracle, hash, mgf, label, data)
+                        let cipher = oracle::oaep_encrypt(key.oracle()?, hash, mgf, label, data)
                             .map_err(broken)?;
                         let told = need(session.one_shot(Family::Decrypt, &cipher), "C_Decrypt")?;
                         ensure(told == data, || "another plaintext comes back".to_owned())

@@ -2,15 +2,15 @@
 
 use cryptoki_sys::*;
 
-use super::buffers::{fits, to_encrypt, to_sign};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
     client::{Family, flag, number},
     context::{Context, is, need, one_of},
-    keys::{Kind, known, templates},
+    keys::{Key, Kind, known, templates},
     mechanism::{KNOWN, Mechanism, Scheme, scheme},
     names,
     oracle::CURVES,
+    samples::{encrypted, fits, to_encrypt, to_sign},
 };
 
 /// The group.
@@ -83,7 +83,9 @@ fn works(context: &mut Context) -> Outcome {
                 });
                 continue;
             }
-            for key in keys.iter().filter(|key| fits(scheme, key, &info)) {
+            let session = context.user()?;
+            let fitting = |key: &&Key| fits(scheme, key, &info) && key.allows(session, kind);
+            for key in keys.iter().filter(fitting) {
                 let Some(public) = key.public else { continue };
                 context.each(format!("{name}, {family:?}, {key}"), |context| {
                     let session = context.user()?;
@@ -112,8 +114,15 @@ fn works(context: &mut Context) -> Outcome {
                         }
                         _ => {
                             let data = to_encrypt(scheme, key);
-                            let cipher = session.run(Family::Encrypt, &mechanism, public, &data);
-                            let cipher = need(cipher, "C_Encrypt")?;
+                            let cipher = match encrypted(scheme, key, &data) {
+                                Ok(cipher) => cipher,
+                                // A secret key of the token, whose value is not known.
+                                Err(_) => {
+                                    let mine =
+                                        session.run(Family::Encrypt, &mechanism, public, &data);
+                                    mine.or_else(|_| skip("nothing encrypts for this key"))?
+                                }
+                            };
                             let back = session.run(family, &mechanism, key.private, &cipher);
                             let back = need(back, "C_Decrypt")?;
                             ensure(back == data, || "another plaintext comes back".to_owned())?;
@@ -133,11 +142,10 @@ fn not_advertised(context: &mut Context) -> Outcome {
     for kind in listed {
         let Some(scheme) = scheme(kind) else { continue };
         let info = need(context.mechanism_info(kind)?, "C_GetMechanismInfo")?;
-        let key = keys.iter().find(|key| match key.kind {
-            Kind::Rsa(_) => scheme.is_rsa() || !scheme.is_ec(),
-            Kind::Ec(_) => scheme.is_ec(),
-        });
-        let Some(key) = key else { continue };
+        let sizes = CK_MECHANISM_INFO { ulMaxKeySize: 0, ..info };
+        // A digest, or a mechanism for keys that are not there, refuses any key.
+        let key = keys.iter().find(|key| fits(scheme, key, &sizes)).or(keys.first());
+        let Some(key) = key else { return skip("there is no key") };
         for family in Family::ALL {
             if info.flags & family.flag() != 0 {
                 continue;
@@ -164,15 +172,12 @@ fn unlisted(context: &mut Context) -> Outcome {
         if listed.contains(kind) {
             continue;
         }
-        let key = keys.iter().find(|key| match key.kind {
-            Kind::Rsa(_) => scheme.is_rsa(),
-            Kind::Ec(_) => scheme.is_ec(),
-        });
+        let key = keys.iter().find(|key| fits(*scheme, key, &CK_MECHANISM_INFO::default()));
         context.each(name, |context| {
             let session = context.user()?;
             let (family, handle) = match (scheme, key) {
                 (Scheme::Digest(_), _) => (Family::Digest, CK_INVALID_HANDLE),
-                (Scheme::Oaep, Some(key)) => (Family::Decrypt, key.private),
+                (Scheme::Oaep | Scheme::Aes(_), Some(key)) => (Family::Decrypt, key.private),
                 (_, Some(key)) => (Family::Sign, key.private),
                 (_, None) => return skip("no key of that type"),
             };

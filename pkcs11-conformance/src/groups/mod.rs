@@ -2,6 +2,7 @@
 
 mod attributes;
 mod buffers;
+mod ciphers;
 mod concurrency;
 mod digests;
 mod encryption;
@@ -37,6 +38,7 @@ pub const GROUPS: &[Group] = &[
     digests::GROUP,
     signatures::GROUP,
     encryption::GROUP,
+    ciphers::GROUP,
     templates::GROUP,
     concurrency::GROUP,
     profiles::GROUP,

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, fs};
 
 use cryptoki_sys::*;
 
-use super::{
-    buffers::{fits, to_sign},
-    profile_script,
-};
+use super::profile_script;
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
     client::{Family, Session, check, flag, number},
@@ -17,6 +14,7 @@ use crate::{
     functions::Function::{self, *},
     mechanism::{Mechanism, scheme},
     names,
+    samples::{fits, to_sign},
 };
 
 /// The group.

@@ -9,7 +9,7 @@ use openssl::{
 };
 
 use crate::{
-    case::{Case, Group, Outcome, Stop, ensure, fail, skip},
+    case::{Case, Group, Outcome, ensure, fail, skip},
     client::{Family, Session, check, flag, number},
     context::{Context, need, one_of},
     ffi::{length, read},
@@ -18,6 +18,7 @@ use crate::{
     mechanism::{HASHES, Hash, Mechanism, Scheme, scheme},
     names,
     oracle::{self, CURVES, Curve},
+    samples::{broken, fits, pairs, to_sign},
 };
 
 /// The group.
@@ -79,19 +80,15 @@ pub const GROUP: Group = Group {
     ],
 };
 
-fn broken(error: openssl::error::ErrorStack) -> Stop {
-    Stop::Fail(format!("OpenSSL: {error}"))
-}
-
 /// Whether OpenSSL accepts a signature of a message, by what the mechanism says it is.
 fn accepted(key: &Key, scheme: Scheme, hash: &Hash, message: &[u8], sig: &[u8]) -> Outcome {
     let digest = hash.digest(message);
     let right = match scheme {
         Scheme::Pkcs1(_) => {
-            oracle::pkcs1_recover(&key.oracle, sig).map(|told| told == hash.digest_info(&digest))
+            oracle::pkcs1_recover(key.oracle()?, sig).map(|told| told == hash.digest_info(&digest))
         }
-        Scheme::Pss(_) => oracle::pss_verify(&key.oracle, hash, hash, hash.size, &digest, sig),
-        _ => oracle::ecdsa_verify(&key.oracle, &digest, sig),
+        Scheme::Pss(_) => oracle::pss_verify(key.oracle()?, hash, hash, hash.size, &digest, sig),
+        _ => oracle::ecdsa_verify(key.oracle()?, &digest, sig),
     };
     match right {
         Ok(true) => Ok(()),
@@ -107,7 +104,7 @@ fn hashing(context: &mut Context) -> Outcome {
         let (Some(hash), true) = (scheme.hash(), scheme.is_rsa() || scheme.is_ec()) else {
             continue;
         };
-        for key in keys.iter().filter(|key| super::buffers::fits(scheme, key, &info)) {
+        for key in keys.iter().filter(|key| fits(scheme, key, &info)) {
             context.each(format!("{}, {key}", names::mechanism(kind)), |context| {
                 let session = context.user()?;
                 let mechanism = Mechanism::usual(kind);
@@ -164,7 +161,7 @@ fn digest_info(context: &mut Context) -> Outcome {
                 let mechanism = Mechanism::plain(CKM_RSA_PKCS);
                 let sig = session.run(Family::Sign, &mechanism, key.private, &data);
                 let sig = need(sig, "C_Sign")?;
-                let told = oracle::pkcs1_recover(&key.oracle, &sig).map_err(broken)?;
+                let told = oracle::pkcs1_recover(key.oracle()?, &sig).map_err(broken)?;
                 ensure(told == data, || "the signature holds something else".to_owned())
             });
         }
@@ -187,7 +184,8 @@ fn pss(context: &mut Context) -> Outcome {
                         }
                         let digest = hash.digest(b"data");
                         let sig = need(session.one_shot(Family::Sign, &digest), "C_Sign")?;
-                        let right = oracle::pss_verify(&key.oracle, hash, mgf, salt, &digest, &sig);
+                        let right =
+                            oracle::pss_verify(key.oracle()?, hash, mgf, salt, &digest, &sig);
                         ensure(right.map_err(broken)?, || "OpenSSL refuses it".to_owned())
                     });
                 }
@@ -238,7 +236,7 @@ fn ecdsa_lengths(context: &mut Context) -> Outcome {
                     rv => need(rv, &format!("C_Sign of {size} bytes"))?,
                 };
                 ensure(sig.len() == 2 * curve.size(), || format!("{} bytes", sig.len()))?;
-                let right = oracle::ecdsa_verify(&key.oracle, &digest, &sig).map_err(broken)?;
+                let right = oracle::ecdsa_verify(key.oracle()?, &digest, &sig).map_err(broken)?;
                 ensure(right, || format!("OpenSSL refuses the signature of {size} bytes"))?;
                 if let Some(public) = key.public {
                     let rv = session.verify(&mechanism, public, &digest, &sig);
@@ -377,11 +375,11 @@ fn verifies_ecdsa(context: &mut Context) -> Outcome {
 
 fn signature_first(context: &mut Context) -> Outcome {
     context.needs(C_VerifySignatureInit)?;
-    for (kind, key) in super::buffers::pairs(context, Family::Verify)? {
+    for (kind, key) in pairs(context, Family::Verify)? {
         let (Some(scheme), Some(public)) = (scheme(kind), key.public) else { continue };
         context.each(format!("{}, {key}", names::mechanism(kind)), |context| {
             let session = context.user()?;
-            let (mechanism, data) = (Mechanism::usual(kind), super::buffers::to_sign(scheme, &key));
+            let (mechanism, data) = (Mechanism::usual(kind), to_sign(scheme, &key));
             let sig = match session.run(Family::Sign, &mechanism, key.private, &data) {
                 Err(CKR_MECHANISM_INVALID) => return skip("the mechanism verifies only"),
                 sig => need(sig, "C_Sign")?,
