@@ -48,6 +48,11 @@ const FAULTS: &[Fault] = &[
     ("wrong-signature", |list| list.C_Sign = Some(sign_wrong)),
     ("accepts-any-signature", |list| list.C_Verify = Some(verify_anything)),
     ("constant-random", |list| list.C_GenerateRandom = Some(random_constant)),
+    ("part-lost", |list| list.C_EncryptUpdate = Some(encrypt_update_lost)),
+    ("wrong-ciphertext", |list| list.C_Encrypt = Some(encrypt_wrong)),
+    ("wraps-anything", |list| list.C_WrapKey = Some(wrap_anything)),
+    ("copy-forgets", |list| list.C_CopyObject = Some(copy_forgets)),
+    ("wrong-code", |list| list.C_GenerateKeyPair = Some(pair_general_error)),
     ("fork-breaks", |list| list.C_Initialize = Some(initialize_once)),
 ];
 
@@ -245,6 +250,36 @@ entries! {
     verify_anything(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, sig: Bytes, l: CK_ULONG) {
         match real!(C_Verify(h, d, n, sig, l)) {
             CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE => CKR_OK,
+            rv => rv,
+        }
+    }
+    encrypt_update_lost(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        let rv = real!(C_EncryptUpdate(h, d, n, out, l));
+        if rv == CKR_BUFFER_TOO_SMALL {
+            let (mut room, mut size) = ([0; 4096], 4096);
+            let _ = real!(C_EncryptUpdate(h, d, n, room.as_mut_ptr(), &raw mut size));
+        }
+        rv
+    }
+    encrypt_wrong(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        spoil(real!(C_Encrypt(h, d, n, out, l)), out, l)
+    }
+    wrap_anything(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, w: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE, out: Bytes, l: Length) {
+        match real!(C_WrapKey(h, m, w, key, out, l)) {
+            CKR_KEY_UNEXTRACTABLE => CKR_OK,
+            rv => rv,
+        }
+    }
+    copy_forgets(h: CK_SESSION_HANDLE, o: CK_OBJECT_HANDLE, t: *mut CK_ATTRIBUTE, _n: CK_ULONG,
+        copy: *mut CK_OBJECT_HANDLE) {
+        real!(C_CopyObject(h, o, t, 0, copy))
+    }
+    pair_general_error(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, a: *mut CK_ATTRIBUTE,
+        an: CK_ULONG, b: *mut CK_ATTRIBUTE, bn: CK_ULONG, x: *mut CK_OBJECT_HANDLE,
+        y: *mut CK_OBJECT_HANDLE) {
+        match real!(C_GenerateKeyPair(h, m, a, an, b, bn, x, y)) {
+            CKR_TEMPLATE_INCOMPLETE => CKR_GENERAL_ERROR,
             rv => rv,
         }
     }

@@ -1,5 +1,8 @@
 //! A client of the module: its functions with the types and results of Rust.
 
+mod keys;
+pub mod messages;
+
 use cryptoki_sys::*;
 
 use crate::{

@@ -68,6 +68,11 @@ pub fn address(bytes: &[u8]) -> usize {
     if bytes.is_empty() { 0 } else { bytes.as_ptr().expose_provenance() }
 }
 
+/// The same of bytes that the module may write.
+pub fn address_mut(bytes: &mut [u8]) -> usize {
+    if bytes.is_empty() { 0 } else { bytes.as_mut_ptr().expose_provenance() }
+}
+
 /// A function list, as read from the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {

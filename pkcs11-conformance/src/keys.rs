@@ -61,6 +61,13 @@ pub struct Key {
     oracle: Option<PKey<Public>>,
     /// CKA_VALUE of a secret key that was made here.
     pub value: Option<Vec<u8>>,
+    /// CKA_ALLOWED_MECHANISMS of the private or secret key; none: any.
+    allowed: Vec<CK_MECHANISM_TYPE>,
+}
+
+fn allowed(session: Session, key: CK_OBJECT_HANDLE) -> Vec<CK_MECHANISM_TYPE> {
+    let bytes = session.value(key, CKA_ALLOWED_MECHANISMS).unwrap_or_default();
+    bytes.chunks(size_of::<CK_ULONG>()).filter_map(as_number).collect()
 }
 
 impl Key {
@@ -74,15 +81,9 @@ impl Key {
         matches!(self.kind, Kind::Aes(_) | Kind::Generic(_))
     }
 
-    /// Whether CKA_ALLOWED_MECHANISMS, where the private or secret key has it, lets it be used
-    /// with a mechanism.
-    pub fn allows(&self, session: Session, kind: CK_MECHANISM_TYPE) -> bool {
-        match session.value(self.private, CKA_ALLOWED_MECHANISMS) {
-            Ok(bytes) if !bytes.is_empty() => {
-                bytes.chunks(size_of::<CK_ULONG>()).any(|chunk| as_number(chunk) == Some(kind))
-            }
-            _ => true,
-        }
+    /// Whether its CKA_ALLOWED_MECHANISMS, where it has any, let it be used with a mechanism.
+    pub fn allows(&self, kind: CK_MECHANISM_TYPE) -> bool {
+        self.allowed.is_empty() || self.allowed.contains(&kind)
     }
 }
 
@@ -212,14 +213,9 @@ impl Context {
             // Where none can be imported, those of the token are all there is.
             if let Ok(key) = session.create(&secret(kind, &value)) {
                 let (public, value) = (Some(key), Some(value));
-                keys.push(Key {
-                    origin: "session",
-                    kind,
-                    public,
-                    private: key,
-                    oracle: None,
-                    value,
-                });
+                let allowed = allowed(session, key);
+                let (origin, private, oracle) = ("session", key, None);
+                keys.push(Key { origin, kind, public, private, oracle, value, allowed });
             }
         }
         let found = found(session)?;
@@ -272,7 +268,8 @@ fn found(session: Session) -> Outcome<Vec<Key>> {
         };
         if keys.iter().all(|one| one.kind != kind) {
             let (public, private) = (Some(secret), secret);
-            let key = Key { origin: "token", kind, public, private, oracle: None, value: None };
+            let (allowed, oracle, value) = (allowed(session, secret), None, None);
+            let key = Key { origin: "token", kind, public, private, oracle, value, allowed };
             keys.push(key);
         }
     }
@@ -311,5 +308,6 @@ pub fn known(
         }
         other => return Err(Stop::Skip(format!("keys of type {other:#x} are not known here"))),
     };
-    Ok(Key { origin, kind, public, private, oracle: Some(oracle), value: None })
+    let allowed = allowed(session, private);
+    Ok(Key { origin, kind, public, private, oracle: Some(oracle), value: None, allowed })
 }

@@ -267,6 +267,7 @@ enum Parameter {
     None,
     Pss { hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, salt: CK_ULONG },
     Oaep { hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, source: CK_ULONG, label: Vec<u8> },
+    Ecdh { point: Vec<u8> },
     Gcm { iv: Vec<u8>, aad: Vec<u8>, tag_bits: CK_ULONG },
     Ctr { bits: CK_ULONG, block: [u8; 16] },
     Bytes(Vec<u8>),
@@ -297,6 +298,12 @@ impl Mechanism {
         let (hash, mgf, label) = (hash.kind, mgf.mgf, label.to_vec());
         let parameter = Parameter::Oaep { hash, mgf, source: CKZ_DATA_SPECIFIED, label };
         Mechanism { kind: CKM_RSA_PKCS_OAEP, parameter }
+    }
+
+    /// ECDH without a key derivation function, with the peer's point.
+    pub fn ecdh(point: &[u8]) -> Mechanism {
+        let parameter = Parameter::Ecdh { point: point.to_vec() };
+        Mechanism { kind: CKM_ECDH1_DERIVE, parameter }
     }
 
     /// AES-GCM.
@@ -336,6 +343,9 @@ impl Mechanism {
             Parameter::Oaep { hash, mgf, source, label } => {
                 let (hash, mgf, source) = (*hash as usize, *mgf as usize, *source as usize);
                 vec![hash, mgf, source, address(label), label.len()]
+            }
+            Parameter::Ecdh { point } => {
+                vec![CKD_NULL as usize, 0, 0, point.len(), address(point)]
             }
             Parameter::Gcm { iv, aad, tag_bits } => {
                 let bits = 8 * iv.len();

@@ -16,9 +16,8 @@ pub fn pairs(context: &mut Context, family: Family) -> Outcome<Vec<(CK_MECHANISM
     let keys = context.distinct_keys()?;
     let mut pairs = Vec::new();
     for (kind, info) in context.offered(family.flag())? {
-        let Some(scheme) = scheme(kind) else { continue };
         for key in &keys {
-            if fits(scheme, key, &info) {
+            if fits(kind, key, &info) {
                 pairs.push((kind, key.clone()));
             }
         }
@@ -29,8 +28,9 @@ pub fn pairs(context: &mut Context, family: Family) -> Outcome<Vec<(CK_MECHANISM
     }
 }
 
-/// Whether the scheme takes the key, whose size the mechanism takes.
-pub fn fits(scheme: Scheme, key: &Key, info: &CK_MECHANISM_INFO) -> bool {
+/// Whether the mechanism takes the key, of this size, and the key allows the mechanism.
+pub fn fits(kind: CK_MECHANISM_TYPE, key: &Key, info: &CK_MECHANISM_INFO) -> bool {
+    let Some(scheme) = scheme(kind) else { return false };
     let (right, size) = match key.kind {
         Kind::Rsa(bits) => (scheme.is_rsa(), bits),
         Kind::Ec(curve) => (scheme.is_ec(), curve.bits),
@@ -38,7 +38,7 @@ pub fn fits(scheme: Scheme, key: &Key, info: &CK_MECHANISM_INFO) -> bool {
         Kind::Generic(bytes) => (matches!(scheme, Scheme::Hmac(_)), bytes),
     };
     let range = info.ulMinKeySize..=info.ulMaxKeySize;
-    right && (info.ulMaxKeySize == 0 || range.contains(&(size as CK_ULONG)))
+    right && key.allows(kind) && (info.ulMaxKeySize == 0 || range.contains(&(size as CK_ULONG)))
 }
 
 /// Data that the scheme signs with the key.

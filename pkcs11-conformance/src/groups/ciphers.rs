@@ -159,7 +159,7 @@ fn subjects(context: &mut Context, family: Family) -> Outcome<Vec<(String, Subje
     let mut subjects = Vec::new();
     for (kind, info) in context.offered(family.flag())? {
         let Some(Scheme::Aes(mode)) = scheme(kind) else { continue };
-        for key in keys.iter().filter(|key| fits(Scheme::Aes(mode), key, &info)) {
+        for key in keys.iter().filter(|key| fits(kind, key, &info)) {
             if let Some(subject) = Subject::new(kind, mode, family, key) {
                 subjects.push((format!("{}, {key}", names::mechanism(kind)), subject));
             }

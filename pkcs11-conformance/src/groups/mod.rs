@@ -11,6 +11,8 @@ mod info;
 mod initialize;
 mod interfaces;
 mod mechanisms;
+mod messages;
+mod objects;
 mod precedence;
 mod profile_script;
 mod profiles;
@@ -19,6 +21,8 @@ mod sessions;
 mod signatures;
 mod states;
 mod templates;
+mod vectors;
+mod wrapping;
 
 use crate::case::Group;
 
@@ -39,6 +43,10 @@ pub const GROUPS: &[Group] = &[
     signatures::GROUP,
     encryption::GROUP,
     ciphers::GROUP,
+    messages::GROUP,
+    wrapping::GROUP,
+    objects::GROUP,
+    vectors::GROUP,
     templates::GROUP,
     concurrency::GROUP,
     profiles::GROUP,

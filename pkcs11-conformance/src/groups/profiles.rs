@@ -181,7 +181,11 @@ fn extended(context: &mut Context) -> Outcome {
 fn authentication(context: &mut Context) -> Outcome {
     applies(context, "authentication")?;
     let offered = context.offered(CKF_SIGN)?;
-    let keys: Vec<_> = context.keys()?.into_iter().filter(|key| key.origin == "token").collect();
+    let keys: Vec<_> = context
+        .keys()?
+        .into_iter()
+        .filter(|key| key.origin == "token" && !key.is_secret())
+        .collect();
     if keys.is_empty() {
         return skip("the token has no private key that signs");
     }
@@ -193,7 +197,7 @@ fn authentication(context: &mut Context) -> Outcome {
             };
             let usable = offered.iter().find_map(|(kind, info)| {
                 let scheme = scheme(*kind)?;
-                fits(scheme, &key, info).then_some((*kind, scheme))
+                fits(*kind, &key, info).then_some((*kind, scheme))
             });
             let Some((kind, scheme)) = usable else { return fail("no mechanism signs with it") };
             let (mechanism, data) = (Mechanism::usual(kind), to_sign(scheme, &key));

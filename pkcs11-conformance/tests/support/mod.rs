@@ -102,7 +102,8 @@ impl SoftHsm {
 
 /// A run of the program.
 pub struct Run {
-    emulated: bool,
+    /// The service, and what the module is told beside what the emulator tells it.
+    emulated: Option<(String, Vec<(String, String)>)>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
 }
@@ -122,7 +123,7 @@ impl Run {
     /// Of this module.
     pub fn of(module: &Path) -> Run {
         let args = vec!["run".into(), "--module".into(), module.into()];
-        Run { emulated: false, args, env: Vec::new() }
+        Run { emulated: None, args, env: Vec::new() }
     }
 
     /// On this token.
@@ -131,9 +132,10 @@ impl Run {
         run.env("PKCS11_CONFORMANCE_PIN", PIN).arg("--token").arg(LABEL)
     }
 
-    /// Under the emulator.
-    pub fn emulator(mut self) -> Run {
-        self.emulated = true;
+    /// Under the emulator of a vault `kv1` or a Managed HSM `hsm1`, with these variables.
+    pub fn emulator(mut self, service: &str, with: &[(&str, &str)]) -> Run {
+        let with = with.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.emulated = Some((service.to_owned(), with.collect()));
         self
     }
 
@@ -160,13 +162,16 @@ impl Run {
         let folder = tempfile::tempdir().expect("folder");
         let json = folder.path().join("result.json");
         let mut command = match self.emulated {
-            true => {
+            Some((service, with)) => {
                 let mut command = Command::new(built(target().join("akv-emulator")));
-                command.args(["exec", "--vault", "kv1", "--hsm", "hsm1", "--seed", "demo", "--"]);
+                let kind = if service.starts_with("kv") { "--vault" } else { "--hsm" };
+                command.args(["exec", kind, &service, "--seed", "demo", "--", "env"]);
+                // The emulator sets variables of its own: these come after them.
+                command.args(with.iter().map(|(name, value)| format!("{name}={value}")));
                 command.arg(PROGRAM);
                 command
             }
-            false => Command::new(PROGRAM),
+            None => Command::new(PROGRAM),
         };
         command.args(&self.args).arg("--json").arg(&json).envs(self.env);
         let output = command.output().expect("the program runs");

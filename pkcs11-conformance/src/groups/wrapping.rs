@@ -1,0 +1,378 @@
+//! Keys that are wrapped, unwrapped and derived, against OpenSSL.
+
+use cryptoki_sys::*;
+use openssl::{derive::Deriver, pkey::PKey, rsa::Rsa};
+
+use crate::{
+    case::{Case, Group, Outcome, ensure, fail, skip},
+    client::{PLENTY, Room, Session, Template, check, flag, number},
+    context::{Context, is, need, one_of},
+    keys::{Kind, secret, value},
+    mechanism::{HASHES, Mechanism, Mode},
+    names,
+    oracle::{self, CURVES, aes},
+    samples::{broken, usual},
+};
+
+/// The group.
+pub const GROUP: Group = Group {
+    name: "wrapping",
+    title: "wrapping and deriving keys, checked by OpenSSL",
+    patience: 90,
+    cases: &[
+        Case {
+            id: "wraps",
+            clause: "5.18 C_WrapKey",
+            title: "A wrapped key is what OpenSSL unwraps to the same value.",
+            run: |context| each(context, CKF_WRAP, wraps),
+        },
+        Case {
+            id: "wrap-buffers",
+            clause: "5.2, 5.18 C_WrapKey",
+            title: "C_WrapKey keeps the protocol of output buffers.",
+            run: |context| each(context, CKF_WRAP, wrap_buffers),
+        },
+        Case {
+            id: "unextractable",
+            clause: "5.18 C_WrapKey",
+            title: "A key whose CKA_EXTRACTABLE is false is CKR_KEY_UNEXTRACTABLE.",
+            run: |context| each(context, CKF_WRAP, unextractable),
+        },
+        Case {
+            id: "wrap-refused",
+            clause: "5.18 C_WrapKey",
+            title: "Handles that are none, and a key without CKA_WRAP, are refused.",
+            run: |context| each(context, CKF_WRAP, wrap_refused),
+        },
+        Case {
+            id: "unwraps",
+            clause: "5.18 C_UnwrapKey",
+            title: "What OpenSSL wraps is unwrapped to a key of the same value, not local, nor \
+                    ever sensitive.",
+            run: |context| each(context, CKF_UNWRAP, unwraps),
+        },
+        Case {
+            id: "unwrap-refused",
+            clause: "5.18 C_UnwrapKey",
+            title: "What was not wrapped so, and a template that does not fit, make no key.",
+            run: |context| each(context, CKF_UNWRAP, unwrap_refused),
+        },
+        Case {
+            id: "ecdh",
+            clause: "6.3.17",
+            title: "CKM_ECDH1_DERIVE gives the secret that OpenSSL derives.",
+            run: ecdh,
+        },
+    ],
+};
+
+/// How a mechanism wraps.
+#[derive(Clone, Copy)]
+enum Wrap {
+    Aes(Mode),
+    Pkcs1,
+    Oaep,
+}
+
+const WRAPS: &[(CK_MECHANISM_TYPE, Wrap)] = &[
+    (CKM_RSA_PKCS, Wrap::Pkcs1),
+    (CKM_RSA_PKCS_OAEP, Wrap::Oaep),
+    (CKM_AES_ECB, Wrap::Aes(Mode::Ecb)),
+    (CKM_AES_CBC, Wrap::Aes(Mode::Cbc)),
+    (CKM_AES_CBC_PAD, Wrap::Aes(Mode::CbcPad)),
+    (CKM_AES_KEY_WRAP, Wrap::Aes(Mode::Kw)),
+    (CKM_AES_KEY_WRAP_KWP, Wrap::Aes(Mode::Kwp)),
+];
+
+/// A wrapping key of ours, in the module and here.
+struct Wrapper {
+    mechanism: Mechanism,
+    wrap: Wrap,
+    handle: CK_OBJECT_HANDLE,
+    value: Vec<u8>,
+    rsa: Option<PKey<openssl::pkey::Private>>,
+}
+
+impl Wrapper {
+    /// By OpenSSL.
+    fn seal(&self, data: &[u8]) -> Outcome<Vec<u8>> {
+        let sha1 = &HASHES[0];
+        let sealed = match (self.wrap, &self.rsa) {
+            (Wrap::Aes(mode), _) => aes::seal(mode, &self.value, usual(mode), data),
+            (_, None) => return fail("no RSA key"),
+            (wrap, Some(own)) => {
+                let public = own
+                    .rsa()
+                    .and_then(|rsa| oracle::rsa_public(&rsa.n().to_vec(), &rsa.e().to_vec()));
+                let public = public.map_err(broken)?;
+                match wrap {
+                    Wrap::Oaep => oracle::oaep_encrypt(&public, sha1, sha1, &[], data),
+                    _ => oracle::pkcs1_encrypt(&public, data),
+                }
+            }
+        };
+        sealed.map_err(broken)
+    }
+
+    /// The other way.
+    fn open(&self, wrapped: &[u8]) -> Outcome<Vec<u8>> {
+        let sha1 = &HASHES[0];
+        let opened = match (self.wrap, &self.rsa) {
+            (Wrap::Aes(mode), _) => aes::open(mode, &self.value, usual(mode), wrapped),
+            (_, None) => return fail("no RSA key"),
+            (Wrap::Oaep, Some(own)) => oracle::oaep_decrypt(own, sha1, sha1, &[], wrapped),
+            (_, Some(own)) => oracle::pkcs1_decrypt(own, wrapped),
+        };
+        opened.map_err(broken)
+    }
+}
+
+/// A wrapping key; for unwrapping with RSA, a private one.
+fn wrapper(
+    session: Session,
+    kind: CK_MECHANISM_TYPE,
+    wrap: Wrap,
+    use_: CK_FLAGS,
+    allowed: bool,
+) -> Outcome<Wrapper> {
+    let mechanism = Mechanism::usual(kind);
+    let usages = [(CKA_WRAP, flag(allowed)), (CKA_UNWRAP, flag(allowed))];
+    let value = value(32);
+    let (template, rsa) = match wrap {
+        Wrap::Aes(_) => {
+            let mut template = secret(Kind::Aes(32), &value);
+            template.extend(usages);
+            (template, None)
+        }
+        _ => {
+            let own = Rsa::generate(2048).map_err(broken)?;
+            let mut template: Template = vec![
+                (CKA_KEY_TYPE, number(CKK_RSA)),
+                (CKA_TOKEN, flag(false)),
+                (CKA_MODULUS, own.n().to_vec()),
+                (CKA_PUBLIC_EXPONENT, own.e().to_vec()),
+            ];
+            if use_ == CKF_WRAP {
+                template.extend([(CKA_CLASS, number(CKO_PUBLIC_KEY)), (CKA_WRAP, flag(allowed))]);
+            } else {
+                template.extend([
+                    (CKA_CLASS, number(CKO_PRIVATE_KEY)),
+                    (CKA_UNWRAP, flag(allowed)),
+                    (CKA_PRIVATE_EXPONENT, own.d().to_vec()),
+                ]);
+                let parts = [
+                    (CKA_PRIME_1, own.p()),
+                    (CKA_PRIME_2, own.q()),
+                    (CKA_EXPONENT_1, own.dmp1()),
+                    (CKA_EXPONENT_2, own.dmq1()),
+                    (CKA_COEFFICIENT, own.iqmp()),
+                ];
+                let known = |(kind, part): (_, Option<&openssl::bn::BigNumRef>)| {
+                    Some((kind, part?.to_vec()))
+                };
+                template.extend(parts.into_iter().filter_map(known));
+            }
+            (template, Some(PKey::from_rsa(own).map_err(broken)?))
+        }
+    };
+    match session.create(&template) {
+        Ok(handle) => Ok(Wrapper { mechanism, wrap, handle, value, rsa }),
+        Err(rv) => skip(format!("no wrapping key can be imported: {}", names::rv(rv))),
+    }
+}
+
+/// Tries each mechanism that is offered for the use.
+fn each(
+    context: &mut Context,
+    use_: CK_FLAGS,
+    attempt: fn(Session, &Wrapper) -> Outcome,
+) -> Outcome {
+    let offered = context.offered(use_)?;
+    let known = WRAPS.iter().filter(|(kind, _)| offered.iter().any(|(one, _)| one == kind));
+    let known: Vec<_> = known.collect();
+    if known.is_empty() {
+        return skip("no mechanism of this program's is offered for it");
+    }
+    for (kind, wrap) in known {
+        context.each(names::mechanism(*kind), |context| {
+            let session = context.user()?;
+            attempt(session, &wrapper(session, *kind, *wrap, use_, true)?)
+        });
+    }
+    Ok(())
+}
+
+/// The key to be wrapped: 24 bytes, so that blocks do not hide its length.
+fn wrapped_key(session: Session, extractable: bool) -> Outcome<CK_OBJECT_HANDLE> {
+    let mut template = secret(Kind::Generic(24), &value(24));
+    template.retain(|(kind, _)| *kind != CKA_EXTRACTABLE);
+    template.push((CKA_EXTRACTABLE, flag(extractable)));
+    need(session.create(&template), "C_CreateObject")
+}
+
+fn wraps(session: Session, wrapper: &Wrapper) -> Outcome {
+    let key = wrapped_key(session, true)?;
+    let out = session.wrap_in(&wrapper.mechanism, wrapper.handle, key, PLENTY);
+    let wrapped = need(out.result(), "C_WrapKey")?;
+    let mut told = wrapper.open(&wrapped)?;
+    if matches!(wrapper.wrap, Wrap::Aes(Mode::Ecb | Mode::Cbc)) {
+        // Padded with zeros to whole blocks (6.10.4).
+        ensure(told.len() == 32 && told[24..] == [0; 8], || "the padding is another".to_owned())?;
+        told.truncate(24);
+    }
+    ensure(told == value(24), || "OpenSSL unwraps another value".to_owned())
+}
+
+fn wrap_buffers(session: Session, wrapper: &Wrapper) -> Outcome {
+    let key = wrapped_key(session, true)?;
+    let call = |room| session.wrap_in(&wrapper.mechanism, wrapper.handle, key, room);
+    let size = need(call(PLENTY).result(), "C_WrapKey")?.len();
+    let query = call(Room::Query);
+    is(check(query.rv), CKR_OK, "the query")?;
+    ensure(query.length >= size, || format!("told {}, {size} are needed", query.length))?;
+    for room in [0, 1, size - 1] {
+        let short = call(Room::Bytes(room));
+        is(check(short.rv), CKR_BUFFER_TOO_SMALL, &format!("{room} of {size} bytes"))?;
+        ensure(short.length >= size, || format!("told {} of {size}", short.length))?;
+        ensure(!short.overrun, || "written beyond the buffer".to_owned())?;
+    }
+    for room in [size, size + 100] {
+        let out = call(Room::Bytes(room));
+        ensure(!out.overrun, || "written beyond the buffer".to_owned())?;
+        let told = need(out.result(), &format!("{room} bytes for {size}"))?;
+        ensure(told.len() == size, || format!("{} bytes", told.len()))?;
+    }
+    Ok(())
+}
+
+fn unextractable(session: Session, wrapper: &Wrapper) -> Outcome {
+    let key = wrapped_key(session, false)?;
+    let out = session.wrap_in(&wrapper.mechanism, wrapper.handle, key, PLENTY);
+    is(out.result(), CKR_KEY_UNEXTRACTABLE, "C_WrapKey")
+}
+
+/// No object has this handle.
+const NOBODY: CK_OBJECT_HANDLE = 0x7fff_fff1;
+
+fn wrap_refused(session: Session, of: &Wrapper) -> Outcome {
+    let key = wrapped_key(session, true)?;
+    let out = session.wrap_in(&of.mechanism, NOBODY, key, PLENTY);
+    is(out.result(), CKR_WRAPPING_KEY_HANDLE_INVALID, "a wrapping key that is none")?;
+    let out = session.wrap_in(&of.mechanism, of.handle, NOBODY, PLENTY);
+    is(out.result(), CKR_KEY_HANDLE_INVALID, "a key that is none")?;
+    let without = wrapper(session, of.mechanism.kind, of.wrap, CKF_WRAP, false)?;
+    let out = session.wrap_in(&of.mechanism, without.handle, key, PLENTY);
+    let refused = [CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_WRAPPING_KEY_HANDLE_INVALID];
+    one_of(out.result(), &refused, "a key without CKA_WRAP")
+}
+
+/// The template of the key that comes out, whose value can be read.
+fn unwrapped(wrap: Wrap) -> Template {
+    let mut template = vec![
+        (CKA_CLASS, number(CKO_SECRET_KEY)),
+        (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+        (CKA_TOKEN, flag(false)),
+        (CKA_SENSITIVE, flag(false)),
+        (CKA_EXTRACTABLE, flag(true)),
+        (CKA_LABEL, b"pkcs11-conformance, unwrapped".to_vec()),
+    ];
+    if matches!(wrap, Wrap::Aes(Mode::Ecb | Mode::Cbc)) {
+        template.push((CKA_VALUE_LEN, number(24)));
+    }
+    template
+}
+
+/// The value as it is given to OpenSSL: whole blocks where the mechanism takes no other.
+fn padded(wrap: Wrap) -> Vec<u8> {
+    let mut bytes = value(24);
+    if matches!(wrap, Wrap::Aes(Mode::Ecb | Mode::Cbc)) {
+        bytes.resize(32, 0);
+    }
+    bytes
+}
+
+fn unwraps(session: Session, wrapper: &Wrapper) -> Outcome {
+    let wrapped = wrapper.seal(&padded(wrapper.wrap))?;
+    let template = unwrapped(wrapper.wrap);
+    let key = session.unwrap(&wrapper.mechanism, wrapper.handle, &wrapped, &template);
+    let key = need(key, "C_UnwrapKey")?;
+    let told = session.value(key, CKA_VALUE);
+    ensure(told == Ok(value(24)), || "the value is another".to_owned())?;
+    for (kind, on) in [
+        (CKA_LOCAL, false),
+        (CKA_ALWAYS_SENSITIVE, false),
+        (CKA_NEVER_EXTRACTABLE, false),
+        (CKA_EXTRACTABLE, true),
+    ] {
+        let told = session.value(key, kind);
+        ensure(told == Ok(flag(on)), || format!("{} is {told:?}", names::attribute(kind)))?;
+    }
+    Ok(())
+}
+
+fn unwrap_refused(session: Session, wrapper: &Wrapper) -> Outcome {
+    let template = unwrapped(wrapper.wrap);
+    let wrapped = wrapper.seal(&padded(wrapper.wrap))?;
+    let label = vec![(CKA_LABEL, b"pkcs11-conformance, unwrapped".to_vec())];
+    let before = need(session.find(&label), "C_FindObjects")?.len();
+    let call = |bytes: &[u8], template: &Template| {
+        session.unwrap(&wrapper.mechanism, wrapper.handle, bytes, template)
+    };
+    let lengths = [CKR_WRAPPED_KEY_LEN_RANGE, CKR_WRAPPED_KEY_INVALID];
+    one_of(call(&wrapped[..wrapped.len() - 1], &template), &lengths, "a shorter one")?;
+    one_of(call(&[&wrapped[..], &[1]].concat(), &template), &lengths, "a longer one")?;
+    // ECB and CBC have nothing that shows a change; PKCS #1 v1.5 may give a random key instead.
+    if matches!(wrapper.wrap, Wrap::Oaep | Wrap::Aes(Mode::Kw | Mode::Kwp)) {
+        let mut changed = wrapped.clone();
+        changed[10] ^= 1;
+        one_of(call(&changed, &template), &lengths, "a changed one")?;
+    }
+    let mut public = template.clone();
+    public[0].1 = number(CKO_PUBLIC_KEY);
+    let inconsistent = [CKR_TEMPLATE_INCONSISTENT, CKR_ATTRIBUTE_VALUE_INVALID];
+    one_of(call(&wrapped, &public), &inconsistent, "a template of a public key")?;
+    let rv = session.unwrap(&wrapper.mechanism, NOBODY, &wrapped, &template);
+    is(rv, CKR_UNWRAPPING_KEY_HANDLE_INVALID, "an unwrapping key that is none")?;
+    let after = need(session.find(&label), "C_FindObjects")?.len();
+    ensure(before == after, || "a key was made all the same".to_owned())
+}
+
+fn ecdh(context: &mut Context) -> Outcome {
+    let offered = context.offered(CKF_DERIVE)?;
+    if !offered.iter().any(|(kind, _)| *kind == CKM_ECDH1_DERIVE) {
+        return skip("CKM_ECDH1_DERIVE is not offered");
+    }
+    for curve in CURVES {
+        context.each(curve.name, |context| {
+            let session = context.user()?;
+            let public = vec![(CKA_TOKEN, flag(false)), (CKA_EC_PARAMS, curve.oid.to_vec())];
+            let private =
+                vec![(CKA_TOKEN, flag(false)), (CKA_DERIVE, flag(true)), (CKA_SIGN, flag(true))];
+            let pair = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+            let Ok((public, private)) = session.generate_pair(&pair, &public, &private) else {
+                return skip("no key on this curve can be made");
+            };
+            let point = need(session.value(public, CKA_EC_POINT), "CKA_EC_POINT")?;
+            let theirs = oracle::ec_public(curve, &point).map_err(broken)?;
+            let own = oracle::ec_pair(curve).map_err(broken)?;
+            let mut deriver = Deriver::new(&own).map_err(broken)?;
+            deriver.set_peer(&theirs).map_err(broken)?;
+            let wanted = deriver.derive_to_vec().map_err(broken)?;
+            let point = oracle::ec_point(&own).map_err(broken)?;
+            // The point bare, which every version allows (6.3.14).
+            let bare = &point[point.len() - 1 - 2 * curve.size()..];
+            let template = vec![
+                (CKA_CLASS, number(CKO_SECRET_KEY)),
+                (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+                (CKA_TOKEN, flag(false)),
+                (CKA_SENSITIVE, flag(false)),
+                (CKA_EXTRACTABLE, flag(true)),
+                (CKA_VALUE_LEN, number(curve.size() as CK_ULONG)),
+            ];
+            let key = session.derive(&Mechanism::ecdh(bare), private, &template);
+            let key = need(key, "C_DeriveKey")?;
+            ensure(session.value(key, CKA_VALUE) == Ok(wanted), || "another secret".to_owned())
+        });
+    }
+    Ok(())
+}
