@@ -31,6 +31,7 @@ pub use hash::{Hash, Hasher};
 pub use implicit::Rejection;
 pub use private::{PrivateKey, RsaComponents, RsaInput};
 pub use public::PublicKey;
+pub use rsa_public::check_oaep_label;
 
 use cryptoki_sys::CKR_RANDOM_NO_RNG;
 use rsa::rand_core::{OsRng, RngCore};

@@ -322,14 +322,30 @@ pub(super) fn oaep_algorithm(hash: Hash, mgf: Hash) -> Option<&'static OaepAlgor
     }
 }
 
-/// The scheme of `rsa`, for the other hashes; it takes labels as text only.
-pub(super) fn oaep_scheme(hash: Hash, mgf: Hash, label: &[u8]) -> Result<Oaep> {
+/// Whether these hashes take this label.
+///
+/// # Errors
+/// CKR_MECHANISM_PARAM_INVALID: the hashes are `rsa`'s, which takes labels as text only.
+pub fn check_oaep_label(hash: Hash, mgf: Hash, label: &[u8]) -> Result<()> {
+    match oaep_algorithm(hash, mgf) {
+        Some(_) => Ok(()),
+        None => text_label(hash, mgf, label).map(|_| ()),
+    }
+}
+
+fn text_label(hash: Hash, mgf: Hash, label: &[u8]) -> Result<&str> {
     let Ok(label) = std::str::from_utf8(label) else {
         refuse!(
             CKR_MECHANISM_PARAM_INVALID,
             "an OAEP label of other bytes than UTF-8 is not supported with {hash} and MGF1 {mgf}"
         );
     };
+    Ok(label)
+}
+
+/// The scheme of `rsa`, for the other hashes.
+pub(super) fn oaep_scheme(hash: Hash, mgf: Hash, label: &[u8]) -> Result<Oaep> {
+    let label = text_label(hash, mgf, label)?;
     Ok(with_digest!(hash, D => with_digest!(mgf, M => if label.is_empty() {
         Oaep::new_with_mgf_hash::<D, M>()
     } else {

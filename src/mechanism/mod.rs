@@ -236,23 +236,28 @@ impl Mechanism {
         match home {
             _ if !self.is_allowed(token) => 0,
             Home::Service => self.at_service(token),
-            Home::Session => match self.scheme {
-                Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.session & !DECIPHER,
-                _ => self.session,
-            },
+            Home::Session => self.in_session(token),
         }
     }
 
-    /// What C_GetMechanismInfo tells; 0 where the token does not offer it. Clients choose by it
-    /// what they do with keys of the service, so it is what those can do; session keys may do
-    /// more. Where those can do nothing, or the configuration names a mechanism of secret keys,
-    /// it is what session keys can do, too.
+    /// What C_GetMechanismInfo tells: what it can be used for with some key, of the service or of
+    /// the session; 0 where the token does not offer it. What one key can do of it is in its
+    /// CKA_ALLOWED_MECHANISMS.
     pub fn uses_on(&self, token: &TokenConfig) -> CK_FLAGS {
-        let at_service = self.uses_with(Home::Service, token);
-        let named = token.mechanisms.decides(self.kind) == Some(true) && self.is_of_secret_keys();
-        match at_service == 0 || named {
-            true => at_service | self.uses_with(Home::Session, token),
-            false => at_service,
+        self.uses_with(Home::Service, token) | self.uses_with(Home::Session, token)
+    }
+
+    fn in_session(&self, token: &TokenConfig) -> CK_FLAGS {
+        let uses = match self.scheme {
+            Pkcs1(None) if !token.rsa_pkcs1_decrypt => self.session & !DECIPHER,
+            _ => self.session,
+        };
+        // Clients choose by the flags where they encrypt: more than the service can do has to be
+        // asked for by name.
+        let named = token.mechanisms.decides(self.kind) == Some(true);
+        match self.is_of_secret_keys() && !named {
+            true => uses & self.at_service(token),
+            false => uses,
         }
     }
 

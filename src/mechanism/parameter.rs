@@ -6,7 +6,7 @@ use super::{AesMode, Mechanism, Scheme, hash_of};
 use crate::{
     abi::arg::{GcmParameter, OaepParameter, Parameter, PssParameter},
     crypto::{
-        Hash,
+        Hash, check_oaep_label,
         symmetric::{BLOCK, Mode},
     },
     error::{Error, Result},
@@ -83,14 +83,15 @@ const MAX_SALT: usize = 2048;
 
 impl Oaep {
     /// Reads CK_RSA_PKCS_OAEP_PARAMS. An MGF of 0 means the one with the same hash, a hash of 0
-    /// SHA-1: pkcs11-provider leaves them out.
+    /// SHA-1: pkcs11-provider leaves them out. libp11 leaves the source of the label out; all of
+    /// them nobody does.
     ///
     /// # Errors
-    /// CKR_MECHANISM_PARAM_INVALID for an unknown hash or MGF.
+    /// CKR_MECHANISM_PARAM_INVALID for an unknown hash or MGF, or a label that cannot be used.
     pub fn parse(parameter: &Parameter<'_>) -> Result<Oaep> {
-        let OaepParameter { hash, mgf, label } = parameter.oaep()?;
+        let OaepParameter { hash, mgf, source, label } = parameter.oaep()?;
         let hash = match hash {
-            0 => Hash::Sha1,
+            0 if source == CKZ_DATA_SPECIFIED => Hash::Sha1,
             _ => hash_of(hash)
                 .ok_or_else(|| invalid(format!("hashAlg {hash:#x} is no hash that is known")))?,
         };
@@ -98,6 +99,7 @@ impl Oaep {
             0 => hash,
             _ => mgf_of(mgf).ok_or_else(|| invalid(format!("mgf {mgf:#x} is not known")))?,
         };
+        check_oaep_label(hash, mgf, label)?;
         Ok(Oaep { hash, mgf, label: label.to_vec() })
     }
 

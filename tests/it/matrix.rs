@@ -488,5 +488,9 @@ fn without_rsnull_and_new_versions_less_is_said() {
     let gcm = module.mechanism_info(1, CKM_AES_GCM).expect("GCM on a Managed HSM");
     assert_eq!(gcm.flags & CKF_ENCRYPT, 0, "nobody can encrypt with C_EncryptInit there");
     let sha1 = module.mechanism_info(1, CKM_SHA1_RSA_PKCS).expect("SHA-1");
-    assert_eq!(sha1.flags & CKF_SIGN, 0, "no RSNULL, no signature");
+    assert_ne!(sha1.flags & CKF_SIGN, 0, "a session key signs");
+    let session = module.open(1);
+    let (key, _) = session.pair("rsa2048");
+    let refused = session.init(Family::Sign, &Mechanism::plain(CKM_SHA1_RSA_PKCS), key);
+    assert_eq!(refused, Err(CKR_MECHANISM_INVALID), "no RSNULL, no signature by the service");
 }

@@ -37,6 +37,8 @@ pub struct OaepParameter<'a> {
     pub hash: CK_MECHANISM_TYPE,
     /// CKG_MGF1_SHA1 …, or 0 (pkcs11-provider leaves it out).
     pub mgf: CK_ULONG,
+    /// CKZ_….
+    pub source: CK_ULONG,
     /// The label.
     pub label: &'a [u8],
 }
@@ -177,7 +179,7 @@ impl<'a> Parameter<'a> {
         // SAFETY: the label is part of the promised parameter.
         let label = unsafe { bytes_at(p.pSourceData as *const u8, p.ulSourceDataLen) }
             .map_err(as_parameter)?;
-        Ok(OaepParameter { hash: p.hashAlg, mgf: p.mgf, label })
+        Ok(OaepParameter { hash: p.hashAlg, mgf: p.mgf, source: p.source, label })
     }
 
     fn structure<T: Copy>(&self, name: &str) -> Result<T> {
