@@ -329,7 +329,9 @@ fn unwrap_refused(session: Session, wrapper: &Wrapper) -> Outcome {
     }
     let mut public = template.clone();
     public[0].1 = number(CKO_PUBLIC_KEY);
-    let inconsistent = [CKR_TEMPLATE_INCONSISTENT, CKR_ATTRIBUTE_VALUE_INVALID];
+    // CKA_SENSITIVE is no attribute of a public key.
+    let inconsistent =
+        [CKR_TEMPLATE_INCONSISTENT, CKR_ATTRIBUTE_VALUE_INVALID, CKR_ATTRIBUTE_TYPE_INVALID];
     one_of(call(&wrapped, &public), &inconsistent, "a template of a public key")?;
     let rv = session.unwrap(&wrapper.mechanism, NOBODY, &wrapped, &template);
     is(rv, CKR_UNWRAPPING_KEY_HANDLE_INVALID, "an unwrapping key that is none")?;
