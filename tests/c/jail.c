@@ -9,6 +9,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -51,12 +52,28 @@ static int own_namespace(void)
     return 0;
 }
 
+/* All but local sockets: cargo builds a workspace's libraries with the features of all its members,
+   so that the module of a test has tokio's signal driver, whose pair of sockets belongs to the
+   process for ever. The module alone is built without it. */
+static void close_descriptors(void)
+{
+    struct sockaddr_storage name;
+    int fd;
+
+    for (fd = 3; fd < 1024; fd++) {
+        socklen_t length = sizeof name;
+        if (getsockname(fd, (struct sockaddr *)&name, &length) == 0 && name.ss_family == AF_UNIX)
+            continue;
+        close(fd);
+    }
+}
+
 static void give_everything_up(const char *empty, int root)
 {
     check("clearenv", clearenv());
     check("chroot", chroot(empty));
     check("chdir", chdir("/"));
-    check("close_range", close_range(3, ~0U, 0));
+    close_descriptors();
     if (root) {
         check("setgroups", setgroups(0, NULL));
         check("setresgid", setresgid(NOBODY, NOBODY, NOBODY));
