@@ -18,8 +18,8 @@ use crate::{
     mechanism::{MECHANISMS, Mechanism},
     metrics::TokenMetrics,
     object::{Object, certificate::Certificate, store::Store},
-    operation::flight::Flights,
-    vault::{Carried, Vault},
+    operation::{flight::Flights, outage::Outage},
+    vault::{Carried, Vault, is_not_found},
 };
 
 /// A slot, whose token is one vault or Managed HSM.
@@ -34,6 +34,8 @@ pub struct Slot {
     pub store: Store,
     /// Searches under way.
     pub flights: Flights,
+    /// What searches cannot learn just now.
+    pub outage: Outage,
     /// What keys with bad padding become that the service unwraps.
     pub rejection: Rejection,
     logged_in: AtomicBool,
@@ -67,6 +69,7 @@ impl Slot {
             vault: Vault::new(&token, carried)?,
             store: Store::new(certificates, first_handle),
             flights: Flights::default(),
+            outage: Outage::default(),
             rejection: Rejection::new(secret.as_slice()),
             logged_in: AtomicBool::new(false),
             device_error: AtomicU16::new(0),
@@ -191,6 +194,28 @@ impl Slot {
     /// HTTP status of the last answer that was an error, for CK_SESSION_INFO.ulDeviceError.
     pub fn device_error(&self) -> CK_ULONG {
         CK_ULONG::from(self.device_error.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether a search could learn `what`, and passes the outcome on. That there is no such
+    /// thing is learnt, too. The end of an outage is one line in the log.
+    pub fn learnt<T>(&self, what: &str, outcome: Result<T>) -> Result<T> {
+        match &outcome {
+            Err(error) if !is_not_found(error) => {
+                self.outage.failed(what);
+            }
+            _ => self.told(what),
+        }
+        outcome
+    }
+
+    /// Notes that the service told `what`.
+    pub fn told(&self, what: &str) {
+        if self.outage.succeeded(what) {
+            let label = &self.token.label;
+            log::warn!(
+                "token '{label}': the service tells again what it has: searches are current"
+            );
+        }
     }
 
     /// Remembers the HTTP status of an error, and passes the error on.

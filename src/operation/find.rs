@@ -23,7 +23,7 @@ use self::{
 use super::secret;
 use crate::{
     config::{KeyName, Versions, name_is_legal},
-    error::Result,
+    error::{Error, Result},
     object::{
         naming::{name_of_label, versioned},
         project::{self, Standing},
@@ -71,16 +71,23 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         if secrets_only && !slot.store.has_secrets() {
             return Err(error);
         }
-        log::warn!("token '{}': secrets are as they were seen last: {error}", slot.token.label);
+        serve_stale(slot, &error);
     }
     match slot.note(asked) {
         Err(error) if found.is_empty() && !slot.store.has_keys() => return Err(error),
-        Err(error) => {
-            log::warn!("token '{}': serving what is known: {error}", slot.token.label);
-        }
+        Err(error) => serve_stale(slot, &error),
         Ok(()) => {}
     }
     Ok(Found(found.into()))
+}
+
+/// Tells the operator, once in an outage, that what searches find is what was seen last.
+fn serve_stale(slot: &Slot, error: &Error) {
+    let level = match slot.outage.is_to_be_told() {
+        true => log::Level::Warn,
+        false => log::Level::Debug,
+    };
+    log::log!(level, "token '{}': serving what is known: {error}", slot.token.label);
 }
 
 /// Makes sure that what is known of a name is fresh.
@@ -93,9 +100,11 @@ pub fn learn_name(slot: &Slot, name: &str) -> Result<()> {
         return Ok(());
     }
     let deadline = slot.vault.find_deadline();
-    let what = format!("key {}", name.to_ascii_lowercase());
+    let what = key_named(name);
     let Some(_flight) = slot.flights.take(&what, deadline, is_known) else { return Ok(()) };
-    match slot.vault.key(KeyRef { name, version: pinned_version(slot, name).as_deref() }) {
+    let version = pinned_version(slot, name);
+    let asked = slot.vault.key(KeyRef { name, version: version.as_deref() });
+    match slot.learnt(&what, asked) {
         Ok(bundle) => show(slot, name, &bundle, deadline).map(drop),
         Err(error) if is_not_found(&error) => {
             slot.store.put_missing(name);
@@ -233,6 +242,10 @@ fn learn_all(slot: &Slot) -> Result<()> {
     }
     let deadline = slot.vault.find_deadline();
     let Some(_flight) = slot.flights.take("all keys", deadline, is_known) else { return Ok(()) };
+    slot.learnt("all keys", fetch_all(slot, deadline))
+}
+
+fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
     let rows = match &slot.token.keys {
         Some(keys) => keys.iter().map(Row::configured).collect(),
         None => Row::listed(&slot.vault.keys(deadline)?),
@@ -248,10 +261,20 @@ fn learn_all(slot: &Slot) -> Result<()> {
     for (rows, references) in unknown.chunks(BATCH).zip(references.chunks(BATCH)) {
         for (row, answer) in rows.iter().zip(slot.vault.fetch_many(references, deadline)?) {
             match answer {
-                Ok(bundle) => drop(show(slot, &row.name, &bundle, deadline)?),
-                Err(error) if is_not_found(&error) => slot.store.put_missing(&row.name),
+                Ok(bundle) => {
+                    slot.told(&key_named(&row.name));
+                    show(slot, &row.name, &bundle, deadline)?;
+                }
+                Err(error) if is_not_found(&error) => {
+                    slot.told(&key_named(&row.name));
+                    slot.store.put_missing(&row.name);
+                }
                 Err(error) => {
-                    log::warn!("key '{}' is left out: {error}", row.name);
+                    let level = match slot.outage.failed(&key_named(&row.name)) {
+                        true => log::Level::Warn,
+                        false => log::Level::Debug,
+                    };
+                    log::log!(level, "key '{}' is left out: {error}", row.name);
                     let last = if is_forbidden(&error) { &mut refused } else { &mut failed };
                     *last = Some(error);
                 }
@@ -266,6 +289,11 @@ fn learn_all(slot: &Slot) -> Result<()> {
         (None, _) => slot.store.put_listing(rows.iter().map(|row| row.name.as_str())),
     }
     Ok(())
+}
+
+/// What is sought of one key, whatever the case of its name.
+fn key_named(name: &str) -> String {
+    format!("key {}", name.to_ascii_lowercase())
 }
 
 /// One name to be shown.
@@ -298,6 +326,7 @@ impl Row {
         });
         if unchanged {
             slot.store.touch(&self.name);
+            slot.told(&key_named(&self.name));
         }
         unchanged
     }

@@ -14,6 +14,7 @@ pub mod import;
 pub mod key;
 pub mod making;
 pub mod message;
+pub mod outage;
 pub mod recover;
 pub mod secret;
 pub mod sign;

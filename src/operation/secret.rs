@@ -72,6 +72,10 @@ pub fn learn(slot: &Slot) -> Result<()> {
     let Some(_flight) = slot.flights.take("all secrets", deadline, is_known) else {
         return Ok(());
     };
+    slot.learnt("all secrets", fetch(slot, deadline))
+}
+
+fn fetch(slot: &Slot, deadline: Instant) -> Result<()> {
     let names = match (slot.vault.secrets(deadline), &slot.token.secrets) {
         (Ok(items), shown) => {
             let is_shown = |name: &str| match shown {

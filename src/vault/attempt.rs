@@ -142,14 +142,14 @@ impl Vault {
     ) -> ControlFlow<Result<Response>, Error> {
         let Standing { site, attempt, others } = standing;
         let repeatable = call.operation.row().repeatable;
-        let backoff = &self.sites[site].backoff;
+        let pauses = &self.sites[site].pauses;
         let decided = |again: bool, error: Error| match again {
             true => ControlFlow::Continue(error),
             false => ControlFlow::Break(Err(error)),
         };
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => {
-                backoff.succeeded();
+                pauses.of(call.operation).succeeded();
                 self.sites.answers(site);
                 self.learn(call, site, &answer);
                 ControlFlow::Break(Ok(answer))
@@ -170,10 +170,10 @@ impl Vault {
                     401 | 403 if site > 0 => return decided(others, error),
                     _ => false,
                 };
-                if again {
-                    backoff.failed(backoff::retry_after(&answer));
-                } else {
-                    self.sites.answers(site);
+                match backoff::retry_after(&answer) {
+                    _ if !again => self.sites.answers(site),
+                    None if answer.status != 429 => pauses.of(call.operation).failed(None),
+                    asked => pauses.all_failed(asked),
                 }
                 decided(again, error)
             }
@@ -189,7 +189,7 @@ impl Vault {
                 let here = failed.transient() && !hopeless && (repeatable || failed.unsent());
                 // A connection that died while idle is nobody's fault: the first repeat is at once.
                 if here && !elsewhere && (attempt > 1 || failed.unsent()) {
-                    backoff.failed(None);
+                    pauses.all_failed(None);
                 }
                 decided(here || elsewhere, error)
             }
@@ -251,7 +251,7 @@ impl Vault {
 
     /// Waits while an endpoint is to be left alone.
     pub(super) fn wait(&self, call: &Call<'_>, site: usize, deadline: Instant) -> Result<()> {
-        self.sites[site].backoff.wait(deadline).map_err(|pause| {
+        self.sites[site].pauses.of(call.operation).wait(deadline).map_err(|pause| {
             let left = Duration::from_secs(pause.left.as_secs() + 1);
             let why = match pause.asked {
                 true => format!(

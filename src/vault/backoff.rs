@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Operation;
 use crate::net::Response;
 
 /// The first pause; doubled with each failure.
@@ -13,7 +14,31 @@ const BASE: Duration = Duration::from_millis(100);
 /// The longest pause that is ours to choose.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// A token's pause. While the service asks to be left alone, no thread of this process asks it.
+/// An endpoint's pauses. Requests that use keys have one of their own: a listing that fails does
+/// not hold up signatures with keys that are known.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    using: Backoff,
+    looking: Backoff,
+}
+
+impl Pauses {
+    /// The pause that holds for an operation.
+    pub fn of(&self, operation: Operation) -> &Backoff {
+        match operation.uses_a_key() {
+            true => &self.using,
+            false => &self.looking,
+        }
+    }
+
+    /// Notes a failure of the whole endpoint, for requests of all kinds.
+    pub fn all_failed(&self, asked: Option<Duration>) {
+        self.using.failed(asked);
+        self.looking.failed(asked);
+    }
+}
+
+/// A pause. While the service asks to be left alone, no thread of this process asks it.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     state: Mutex<State>,
@@ -174,6 +199,16 @@ mod tests {
         assert!(pause.left > Duration::from_secs(29) && pause.asked, "{pause:?}");
         backoff.succeeded();
         assert!(backoff.wait(soon).is_err(), "an answer on its way does not end the pause");
+    }
+
+    #[test]
+    fn a_listing_that_fails_holds_up_no_signature_and_a_throttled_endpoint_both() {
+        let pauses = Pauses::default();
+        pauses.of(Operation::ListKeys).failed(Some(Duration::from_secs(30)));
+        assert!(pauses.of(Operation::Sign).is_over(Instant::now()));
+        assert!(!pauses.of(Operation::GetKey).is_over(Instant::now()));
+        pauses.all_failed(Some(Duration::from_secs(30)));
+        assert!(!pauses.of(Operation::Decrypt).is_over(Instant::now()));
     }
 
     #[test]

@@ -98,8 +98,9 @@ impl Vault {
                 let mut tries = self.sites.tries(Operation::GetKey);
                 let soon = deadline.min(Instant::now() + self.timeout);
                 let Turn { site, until } = self.sites.turn(&mut tries, soon);
+                let pause = self.sites[site].pauses.of(Operation::GetKey);
                 // Past the deadline, or throttled beyond it: what was fetched is kept.
-                if Instant::now() >= deadline || self.sites[site].backoff.wait(deadline).is_err() {
+                if Instant::now() >= deadline || pause.wait(deadline).is_err() {
                     break 'rounds;
                 }
                 let token = self.credential.token(deadline)?;
@@ -193,7 +194,10 @@ impl Vault {
         for _ in 0..MAX_PAGES {
             let call = first()?;
             let (call, tries) = match &next {
-                Some((link, site)) => (call.at_page(link.clone()), Tries::only(*site)),
+                Some((link, site)) => {
+                    let tries = Tries::only(call.operation, *site);
+                    (call.at_page(link.clone()), tries)
+                }
                 None => {
                     let tries = self.sites.tries(call.operation);
                     (call, tries)

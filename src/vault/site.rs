@@ -14,7 +14,7 @@ use std::{
 
 use reqwest::{Url, header::HeaderValue};
 
-use super::{Operation, backoff::Backoff, call, replica::Matches};
+use super::{Operation, backoff::Pauses, call, replica::Matches};
 use crate::{
     config::{Endpoint, TokenConfig},
     error::Result,
@@ -30,7 +30,7 @@ pub(super) struct Site {
     pub host: Option<HeaderValue>,
     /// Host name and port a nextLink must have.
     pub origin: (String, u16),
-    pub backoff: Backoff,
+    pub pauses: Pauses,
     rest: Mutex<Option<Instant>>,
 }
 
@@ -47,6 +47,7 @@ pub(super) struct Sites {
 /// What a call has tried.
 #[derive(Debug)]
 pub(super) struct Tries {
+    operation: Operation,
     /// The endpoints that may be asked, one bit each.
     allowed: u32,
     /// Those that failed in this round.
@@ -104,8 +105,8 @@ impl Sites {
     /// nothing, else at the first alone, so that the copies stay copies.
     pub fn tries(&self, operation: Operation) -> Tries {
         match operation.on_replicas() {
-            true => Tries::at(u32::MAX >> (32 - self.all.len().min(32))),
-            false => Tries::only(0),
+            true => Tries::at(operation, u32::MAX >> (32 - self.all.len().min(32))),
+            false => Tries::only(operation, 0),
         }
     }
 
@@ -116,17 +117,17 @@ impl Sites {
             return Turn { site: tries.allowed.trailing_zeros() as usize, until: deadline };
         }
         tries.next_round_if_needed();
-        let now = Instant::now();
+        let (now, operation) = (Instant::now(), tries.operation);
         let untried = |site: &usize| tries.open() & (1 << site) != 0;
         let candidates: Vec<usize> = (0..self.all.len()).filter(untried).collect();
         let resting = |site: usize| (*self.all[site].rest()).is_some_and(|until| until > now);
-        let well = |site: &&usize| !resting(**site) && self.all[**site].backoff.is_over(now);
+        let pause = |site: usize| self.all[site].pauses.of(operation);
+        let well = |site: &&usize| !resting(**site) && pause(**site).is_over(now);
         let others = |chosen: usize| candidates.iter().any(|s| *s != chosen && !resting(*s));
         let Some(site) = candidates.iter().find(well).copied() else {
             let soonest = |site: &&usize| {
-                let site = &self.all[**site];
-                let rest = (*site.rest()).filter(|until| *until > now);
-                (rest.is_some(), rest.max(site.backoff.until()))
+                let rest = (*self.all[**site].rest()).filter(|until| *until > now);
+                (rest.is_some(), rest.max(pause(**site).until()))
             };
             let site = candidates.iter().min_by_key(soonest).copied().unwrap_or(0);
             return Turn { site, until: deadline };
@@ -186,8 +187,8 @@ impl Site {
             port => format!("{}:{port}", endpoint.host),
         };
         let origin = (endpoint.host.clone(), endpoint.port);
-        let (backoff, rest) = (Backoff::default(), Mutex::new(None));
-        Ok(Site { name, base, host, origin, backoff, rest })
+        let (pauses, rest) = (Pauses::default(), Mutex::new(None));
+        Ok(Site { name, base, host, origin, pauses, rest })
     }
 
     /// Left alone until then.
@@ -197,13 +198,13 @@ impl Site {
 }
 
 impl Tries {
-    fn at(allowed: u32) -> Tries {
-        Tries { allowed, failed: 0, round: 1, attempts: 0, lost: false }
+    fn at(operation: Operation, allowed: u32) -> Tries {
+        Tries { operation, allowed, failed: 0, round: 1, attempts: 0, lost: false }
     }
 
     /// At one endpoint, whatever becomes of it.
-    pub fn only(site: usize) -> Tries {
-        Tries::at(1 << site)
+    pub fn only(operation: Operation, site: usize) -> Tries {
+        Tries::at(operation, 1 << site)
     }
 
     /// Whether another endpoint than `site` is left to ask in this round.
@@ -272,7 +273,7 @@ mod tests {
         sites.unreachable(0, &"test");
         tries.failed(0, false);
         assert_eq!(site_of(&sites, &mut tries), 1);
-        sites[1].backoff.failed(Some(Duration::from_secs(60)));
+        sites[1].pauses.all_failed(Some(Duration::from_secs(60)));
         tries.failed(1, false);
         let turn = sites.turn(&mut tries, deadline);
         assert_eq!((turn.site, turn.until), (2, deadline), "the last one gets what is left");

@@ -238,3 +238,45 @@ fn a_certificate_of_another_authority_is_refused_before_anything_is_sent() {
     assert!(told.contains("the server's certificate is not trusted"), "{told}");
     assert_eq!(stranger.requests("kv1"), 0);
 }
+
+/// Stale is better than down: what is known is found and signs on, and the operator reads once
+/// that the listing is out, and once that it is back.
+#[test]
+fn an_outage_of_the_listing_is_told_once_and_known_keys_go_on() {
+    let seed = "keys = [{ name = 'a', kty = 'EC', curve = 'P-256' }, \
+                { name = 'b', kty = 'EC', curve = 'P-256' }]";
+    let emulator = Emulator::configured(seed, "[[vault]]\nname = 'kv1'\n");
+    let log = emulator.folder.path().join("log");
+    let token = emulator.token("kv1", "cache_ttl = '0s'");
+    let module = start(&log, &token);
+    let session = module.open(0);
+    let all = || session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]);
+    let known = all().expect("two keys");
+    assert_eq!(known.len(), 2);
+    let told = |sentence: &str| {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(sentence)).count()
+    };
+    for outage in 1..=2 {
+        emulator.trouble(r#"{"operation": "keys/list", "status": 503}"#);
+        for _ in 0..2 {
+            assert_eq!(all(), Ok(known.clone()));
+            let started = Instant::now();
+            let signed = session.sign(&Mechanism::plain(CKM_ECDSA), known[0], &[1; 32]);
+            assert_eq!(signed.map(drop), Ok(()));
+            // The pauses between attempts to list are not those of signatures.
+            assert!(started.elapsed() < Duration::from_millis(800), "{:?}", started.elapsed());
+        }
+        assert_eq!(told("serving what is known"), outage);
+        assert_eq!(told("searches are current"), outage - 1);
+        emulator.no_trouble();
+        // After so many failures the next attempt may be five seconds away.
+        let over = Instant::now() + Duration::from_secs(20);
+        while told("searches are current") < outage && Instant::now() < over {
+            assert_eq!(all(), Ok(known.clone()));
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(told("searches are current"), outage, "and once that it is over");
+    }
+    assert_eq!(told(" WARN "), 4, "{}", fs::read_to_string(&log).expect("the log"));
+}
