@@ -14,6 +14,7 @@ mod clients_nginx;
 mod clients_openssl;
 mod clients_pkcs11_tool;
 mod clients_quickstart;
+mod confidence;
 mod data;
 mod decryption;
 mod digests;

@@ -77,17 +77,19 @@ impl Session<'_> {
         room: Room,
     ) -> Output {
         let (m, h) = (self.module, self.handle);
-        let ((aad, aad_len), (data, data_len)) = (input(aad), input(data));
-        gcm.with(|p, p_len| {
+        let ((aad, aad_len), (start, length)) = (input(aad), input(data));
+        let output = gcm.with(|p, p_len| {
             Output::of(room, |out, len| match encrypt {
                 true => {
-                    call!(m, C_EncryptMessage(h, p, p_len, aad, aad_len, data, data_len, out, len))
+                    call!(m, C_EncryptMessage(h, p, p_len, aad, aad_len, start, length, out, len))
                 }
                 false => {
-                    call!(m, C_DecryptMessage(h, p, p_len, aad, aad_len, data, data_len, out, len))
+                    call!(m, C_DecryptMessage(h, p, p_len, aad, aad_len, start, length, out, len))
                 }
             })
-        })
+        });
+        m.confidence.keep(if encrypt { data } else { &output.bytes });
+        output
     }
 
     /// C_EncryptMessageBegin, C_DecryptMessageBegin.
@@ -110,18 +112,20 @@ impl Session<'_> {
         is_last: bool,
         room: Room,
     ) -> Output {
-        let (m, h, (part, part_len)) = (self.module, self.handle, input(part));
+        let (m, h, (start, length)) = (self.module, self.handle, input(part));
         let flags = if is_last { CKF_END_OF_MESSAGE } else { 0 };
-        gcm.with(|p, p_len| {
+        let output = gcm.with(|p, p_len| {
             Output::of(room, |out, len| match encrypt {
                 true => {
-                    call!(m, C_EncryptMessageNext(h, p, p_len, part, part_len, out, len, flags))
+                    call!(m, C_EncryptMessageNext(h, p, p_len, start, length, out, len, flags))
                 }
                 false => {
-                    call!(m, C_DecryptMessageNext(h, p, p_len, part, part_len, out, len, flags))
+                    call!(m, C_DecryptMessageNext(h, p, p_len, start, length, out, len, flags))
                 }
             })
-        })
+        });
+        m.confidence.keep(if encrypt { part } else { &output.bytes });
+        output
     }
 
     /// C_MessageEncryptFinal, C_MessageDecryptFinal.

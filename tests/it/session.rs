@@ -38,6 +38,12 @@ pub struct Session<'m> {
     pub handle: CK_SESSION_HANDLE,
 }
 
+/// Whether an attribute is the value of a key that is not public, or of data.
+fn is_secret(kind: CK_ATTRIBUTE_TYPE) -> bool {
+    matches!(kind, CKA_VALUE | CKA_PRIVATE_EXPONENT | CKA_PRIME_1 | CKA_PRIME_2)
+        || matches!(kind, CKA_EXPONENT_1 | CKA_EXPONENT_2 | CKA_COEFFICIENT)
+}
+
 impl Session<'_> {
     /// C_CloseSession.
     pub fn close(self) -> Rv {
@@ -53,14 +59,22 @@ impl Session<'_> {
 
     /// C_Login.
     pub fn login(&self, user: CK_USER_TYPE, pin: &str) -> Rv {
+        self.keep_pin(pin);
         let (start, length) = input(pin.as_bytes());
         check(call!(self.module, C_Login(self.handle, user, start, length)))
     }
 
     /// C_LoginUser.
     pub fn login_user(&self, user: CK_USER_TYPE, pin: &str, name: &str) -> Rv {
+        self.keep_pin(pin);
         let ((pin, pin_len), (name, name_len)) = (input(pin.as_bytes()), input(name.as_bytes()));
         check(call!(self.module, C_LoginUser(self.handle, user, pin, pin_len, name, name_len)))
+    }
+
+    /// Of `client:secret`, the client is told to anybody.
+    fn keep_pin(&self, pin: &str) {
+        let secret = pin.rsplit_once(':').map_or(pin, |(_, secret)| secret);
+        self.module.confidence.keep(secret.as_bytes());
     }
 
     /// C_Logout.
@@ -97,13 +111,20 @@ impl Session<'_> {
     /// C_Digest, C_Sign, C_Encrypt, C_Decrypt with a buffer.
     pub fn one_shot_in(&self, family: Family, data: &[u8], room: Room) -> Output {
         let (m, h, (start, length)) = (self.module, self.handle, input(data));
-        Output::of(room, |out, len| match family {
+        let output = Output::of(room, |out, len| match family {
             Family::Digest => call!(m, C_Digest(h, start, length, out, len)),
             Family::Sign => call!(m, C_Sign(h, start, length, out, len)),
             Family::Encrypt => call!(m, C_Encrypt(h, start, length, out, len)),
             Family::Decrypt => call!(m, C_Decrypt(h, start, length, out, len)),
             Family::Verify => panic!("C_Verify has no output"),
-        })
+        });
+        self.keep_data(family, data, &output.bytes);
+        output
+    }
+
+    /// What goes into an operation is the client's, and so is what comes out of a decryption.
+    fn keep_data(&self, family: Family, input: &[u8], output: &[u8]) {
+        self.module.confidence.keep(if family == Family::Decrypt { output } else { input });
     }
 
     /// The same with a buffer that is large enough for anything.
@@ -123,29 +144,34 @@ impl Session<'_> {
                 return self.update_in(family, part, Room::Bytes(1024)).result();
             }
         };
+        self.keep_data(family, part, &[]);
         check(silent).map(|()| Vec::new())
     }
 
     /// C_EncryptUpdate, C_DecryptUpdate with a buffer.
     pub fn update_in(&self, family: Family, part: &[u8], room: Room) -> Output {
         let (m, h, (start, length)) = (self.module, self.handle, input(part));
-        Output::of(room, |out, len| match family {
+        let output = Output::of(room, |out, len| match family {
             Family::Encrypt => call!(m, C_EncryptUpdate(h, start, length, out, len)),
             Family::Decrypt => call!(m, C_DecryptUpdate(h, start, length, out, len)),
             _ => panic!("{family:?} has no output on update"),
-        })
+        });
+        self.keep_data(family, part, &output.bytes);
+        output
     }
 
     /// C_DigestFinal, C_SignFinal, C_EncryptFinal, C_DecryptFinal with a buffer.
     pub fn last_in(&self, family: Family, room: Room) -> Output {
         let (m, h) = (self.module, self.handle);
-        Output::of(room, |out, len| match family {
+        let output = Output::of(room, |out, len| match family {
             Family::Digest => call!(m, C_DigestFinal(h, out, len)),
             Family::Sign => call!(m, C_SignFinal(h, out, len)),
             Family::Encrypt => call!(m, C_EncryptFinal(h, out, len)),
             Family::Decrypt => call!(m, C_DecryptFinal(h, out, len)),
             Family::Verify => panic!("C_VerifyFinal has no output"),
-        })
+        });
+        self.keep_data(family, &[], &output.bytes);
+        output
     }
 
     /// The same with a buffer that is large enough for anything.
@@ -265,6 +291,9 @@ impl Session<'_> {
         let [Asked { length, value, .. }] = asked;
         let mut value = value.expect("room");
         value.truncate(length as usize);
+        if is_secret(kind) && self.number(object, CKA_CLASS) != Ok(CKO_CERTIFICATE) {
+            self.module.confidence.keep(&value);
+        }
         Ok(value)
     }
 
@@ -317,6 +346,10 @@ impl Session<'_> {
     /// C_CreateObject.
     pub fn create(&self, template: &[(CK_ATTRIBUTE_TYPE, Vec<u8>)]) -> Rv<CK_OBJECT_HANDLE> {
         let mut object = 0;
+        if !template.contains(&number(CKA_CLASS, CKO_CERTIFICATE)) {
+            let secrets = template.iter().filter(|(kind, _)| is_secret(*kind));
+            secrets.for_each(|(_, value)| self.module.confidence.keep(value));
+        }
         with_template(template, |start, count| {
             check(call!(self.module, C_CreateObject(self.handle, start, count, &raw mut object)))
         })?;

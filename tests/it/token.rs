@@ -2,16 +2,17 @@
 //! safe Rust.
 //!
 //! Each [`Module`] is a copy of the shared object, loaded for itself: statics, C_Initialize and
-//! C_Finalize of one test are nothing to another's in the same process.
+//! C_Finalize of one test are nothing to another's in the same process. And each logs at level
+//! trace into a file of its own, in which nothing may be that it was told in confidence.
 
 #![allow(unsafe_code)]
 
-use std::{ffi::CString, fs, os::unix::ffi::OsStrExt, process::Command, ptr};
+use std::{env, ffi::CString, fs, os::unix::ffi::OsStrExt, process::Command, ptr, thread};
 
 use cryptoki_sys::*;
 
-use crate::support;
 pub use crate::{arguments::*, session::*};
+use crate::{confidence::Confidence, support};
 
 /// A result whose error is the CK_RV.
 pub type Rv<T = ()> = Result<T, CK_RV>;
@@ -32,6 +33,8 @@ pub(crate) use call;
 /// One loaded copy of the module. Finalized when dropped, never unloaded.
 pub struct Module {
     list: &'static CK_FUNCTION_LIST_3_2,
+    /// What it must not tell.
+    pub confidence: Confidence,
 }
 
 impl Module {
@@ -58,7 +61,8 @@ impl Module {
         // SAFETY: CKR_OK promises a CK_INTERFACE that lives as long as the module.
         let interface: &CK_INTERFACE = unsafe { &*interface };
         // SAFETY: the interface of version 3.2 has this list.
-        Module { list: unsafe { &*interface.pFunctionList.cast::<CK_FUNCTION_LIST_3_2>() } }
+        let list = unsafe { &*interface.pFunctionList.cast::<CK_FUNCTION_LIST_3_2>() };
+        Module { list, confidence: Confidence::new() }
     }
 
     /// A fresh copy, initialised with this configuration.
@@ -68,14 +72,15 @@ impl Module {
         module
     }
 
-    /// C_Initialize with a configuration in pReserved. It logs nothing, unless AKV_PKCS11_LOG
-    /// says so: tests provoke refusals.
+    /// C_Initialize with a configuration in pReserved. Its lines go to a file, unless
+    /// AKV_PKCS11_LOG says otherwise: tests provoke refusals.
     pub fn initialize(&self, toml: &str) -> Rv {
-        self.initialize_as_is(&format!("log.level = 'off'\n{toml}"))
+        self.initialize_as_is(&format!("{}{toml}", self.confidence.log()))
     }
 
     /// C_Initialize with exactly this configuration.
     pub fn initialize_as_is(&self, toml: &str) -> Rv {
+        self.confidence.keep_configuration(toml);
         let text = CString::new(format!("akv-pkcs11:{toml}")).expect("no NUL");
         let mut args = CK_C_INITIALIZE_ARGS {
             flags: CKF_OS_LOCKING_OK,
@@ -149,6 +154,9 @@ impl Module {
 impl Drop for Module {
     fn drop(&mut self) {
         let _ = self.finalize();
+        if !thread::panicking() {
+            self.confidence.check();
+        }
     }
 }
 
@@ -156,7 +164,7 @@ impl Drop for Module {
 /// one test, on its main thread. Where it is not yet, that process is run, and must succeed.
 pub fn is_alone(test: &str, env: &[(&str, &str)]) -> bool {
     const MARK: &str = "AKV_TEST_ALONE";
-    if std::env::var_os(MARK).is_some() {
+    if env::var_os(MARK).is_some() {
         return true;
     }
     // Not by its path: a build meanwhile may have put another there.
