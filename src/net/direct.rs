@@ -37,12 +37,15 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(super) struct Direct {
     connection: Option<Connection>,
     pub last_used: Instant,
+    /// The last request went over a connection that had been idle, and nothing of it was
+    /// acknowledged: somebody between has forgotten the connection.
+    pub forgotten: bool,
 }
 
 impl Direct {
     /// Without a connection yet.
     pub fn new() -> Self {
-        Direct { connection: None, last_used: Instant::now() }
+        Direct { connection: None, last_used: Instant::now(), forgotten: false }
     }
 
     /// Sends one request and reads its answer, connecting first where needed.
@@ -53,7 +56,7 @@ impl Direct {
         deadline: Instant,
     ) -> Result<Response, NetError> {
         let origin = Origin::of(&request.url)?;
-        let usable = !self.stale(Instant::now());
+        let usable = !request.fresh && !self.stale(Instant::now());
         let kept = self.connection.take_if(|kept| usable && kept.origin == origin && kept.alive());
         let mut connection = match kept {
             Some(kept) => kept,
@@ -62,9 +65,12 @@ impl Direct {
                 Connection::open(plan, origin, deadline)?
             }
         };
-        let answer = connection.exchange(request, deadline)?;
+        let answer = connection.exchange(request, deadline);
+        self.forgotten = connection.used && connection.socket.unacknowledged;
+        let answer = answer?;
         self.last_used = Instant::now();
         if answer.reusable {
+            connection.expect_acknowledgement(plan);
             self.connection = Some(connection);
         }
         Ok(answer.response)
@@ -100,6 +106,8 @@ struct Connection {
     origin: Origin,
     tls: ClientConnection,
     socket: Socket,
+    /// It has brought an answer before.
+    used: bool,
     /// The request, wiped once it is sent; kept for its room.
     outgoing: Zeroizing<Vec<u8>>,
 }
@@ -123,7 +131,7 @@ impl Connection {
         let name = name.map_err(|_| NetError::Connect("the host has no valid name".into()))?;
         let tls = ClientConnection::new(plan.tls.config()?, name).map_err(refused)?;
         let mut connection =
-            Connection { origin, tls, socket, outgoing: Zeroizing::new(Vec::new()) };
+            Connection { origin, tls, socket, used: false, outgoing: Zeroizing::new(Vec::new()) };
         connection.handshake(limit).map_err(|error| match error {
             NetError::Timeout if Instant::now() < deadline => too_slow(plan.connect_timeout),
             other => other,
@@ -158,6 +166,15 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// From now on it may be idle between two requests, while a firewall forgets it and drops
+    /// what is sent. It works: what is sent on it will be acknowledged soon, or never.
+    fn expect_acknowledgement(&mut self, plan: &LanePlan) {
+        if !std::mem::replace(&mut self.used, true) {
+            // If that fails, the time for a new connection holds.
+            let _ = self.socket.limit_unacknowledged(plan.acknowledge_timeout);
+        }
     }
 
     /// Whether nothing has ended it while it was idle. Reads what came meanwhile: session tickets.
@@ -264,7 +281,11 @@ fn make_room(vector: &mut Zeroizing<Vec<u8>>, more: usize) {
 }
 
 /// A connected socket that never blocks and never raises SIGPIPE.
-struct Socket(OwnedFd);
+struct Socket {
+    fd: OwnedFd,
+    /// It ended because what was sent was not acknowledged in time.
+    unacknowledged: bool,
+}
 
 impl Socket {
     /// Connects to the first address that answers, each started [`STAGGER`] after the one before.
@@ -314,18 +335,29 @@ impl Socket {
     }
 
     fn ready(fd: OwnedFd, patience: Duration) -> Result<Socket, NetError> {
-        let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        let set = sockopt::set_tcp_nodelay(&fd, true)
-            // A firewall that forgot an idle connection drops what is sent on it: that is noticed
-            // after the time a connection may take, and not at the deadline.
-            .and_then(|()| sockopt::set_tcp_user_timeout(&fd, milliseconds));
+        let socket = Socket { fd, unacknowledged: false };
+        let set = sockopt::set_tcp_nodelay(&socket.fd, true)
+            .and_then(|()| socket.limit_unacknowledged(patience));
         set.map_err(|error| NetError::Connect(error.to_string()))?;
-        Ok(Socket(fd))
+        Ok(socket)
+    }
+
+    /// Ends the connection when something sent on it is not acknowledged for so long. An answer
+    /// may take longer: the other end's system acknowledges a request that is being worked on.
+    fn limit_unacknowledged(&self, limit: Duration) -> Result<(), Errno> {
+        // 0 would be the system's default of many minutes.
+        let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1);
+        sockopt::set_tcp_user_timeout(&self.fd, milliseconds)
+    }
+
+    fn failed(&mut self, error: Errno) -> io::Error {
+        self.unacknowledged |= error == Errno::TIMEDOUT;
+        error.into()
     }
 
     /// Waits until the socket may be read or written, or is broken.
     fn wait(&self, what: PollFlags, deadline: Instant) -> Result<(), NetError> {
-        match wait(&mut [PollFd::new(&self.0, what)], deadline)? {
+        match wait(&mut [PollFd::new(&self.fd, what)], deadline)? {
             true => Ok(()),
             false => Err(NetError::Timeout),
         }
@@ -365,19 +397,22 @@ fn wait(polled: &mut [PollFd<'_>], deadline: Instant) -> Result<bool, NetError> 
 
 impl Read for Socket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let (read, _) = recv(&self.0, into, RecvFlags::empty())?;
-        Ok(read)
+        match recv(&self.fd, into, RecvFlags::empty()) {
+            Ok((read, _)) => Ok(read),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        Ok(send(&self.0, from, SendFlags::NOSIGNAL)?)
+        send(&self.fd, from, SendFlags::NOSIGNAL).map_err(|error| self.failed(error))
     }
 
     fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut control = SendAncillaryBuffer::default();
-        Ok(sendmsg(&self.0, from, &mut control, SendFlags::NOSIGNAL)?)
+        let sent = sendmsg(&self.fd, from, &mut control, SendFlags::NOSIGNAL);
+        sent.map_err(|error| self.failed(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -29,6 +29,8 @@ pub(super) struct LanePlan {
     pub resolver: Arc<Resolver>,
     pub proxy: Option<reqwest::Proxy>,
     pub connect_timeout: Duration,
+    /// For so long a working connection may leave what is sent on it unacknowledged.
+    pub acknowledge_timeout: Duration,
 }
 
 /// A tokio current_thread runtime and a client whose connections live on it. Nothing happens on a
@@ -57,7 +59,9 @@ impl LanePlan {
             .dns_resolver(Arc::new(LaneResolver(self.resolver.clone())))
             .pool_max_idle_per_host(connections)
             .pool_idle_timeout(IDLE_LIMIT)
-            .connect_timeout(self.connect_timeout);
+            .connect_timeout(self.connect_timeout)
+            // As for direct connections that are not used yet.
+            .tcp_user_timeout(self.connect_timeout);
         let builder = match &self.proxy {
             Some(proxy) => builder.proxy(proxy.clone()),
             None => builder,

@@ -26,12 +26,15 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body; see [`Request::with_body`].
     pub body: Option<Bytes>,
+    /// Not on a connection that was used before: such a one may turn out dead when the request is
+    /// on its way, and then nobody knows whether it was carried out.
+    pub fresh: bool,
 }
 
 impl Request {
     /// A request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
-        Request { method, url, headers: HeaderMap::new(), body: None }
+        Request { method, url, headers: HeaderMap::new(), body: None, fresh: false }
     }
 
     /// Adds or replaces a header.

@@ -19,7 +19,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use cryptoki_sys::CKR_GENERAL_ERROR;
@@ -39,6 +39,11 @@ use crate::{
     config::TokenConfig,
     error::{Error, Result},
 };
+
+/// What is sent on a connection that has brought answers is acknowledged within this time, or the
+/// connection is dead: time for at least two repetitions by TCP, whose first comes after 200 ms
+/// (docs/adr/004-direct-connections.md).
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
 /// One token's way to the network. Cheap to clone; clones share the lanes.
 #[derive(Clone)]
@@ -88,7 +93,12 @@ impl Way {
     ) -> std::result::Result<Response, NetError> {
         match self {
             Way::Direct(direct) => direct.send(plan, request, deadline),
-            Way::Lane(lane) => lane.send(request, deadline),
+            Way::Lane(lane) => {
+                if request.fresh {
+                    *lane = plan.build(1)?;
+                }
+                lane.send(request, deadline)
+            }
         }
     }
 
@@ -117,6 +127,9 @@ impl Net {
             tls: Tls::new(config.ca.as_deref(), surroundings)?,
             proxy: config.proxy.as_deref().map(explicit_proxy).transpose()?,
             connect_timeout: config.connect_timeout,
+            acknowledge_timeout: ACKNOWLEDGED_WITHIN
+                .min(config.connect_timeout)
+                .min(config.timeout / 3),
         };
         let pool = Mutex::new(Pool { idle: Vec::new(), existing: 0 });
         let inner = Inner {
@@ -148,7 +161,10 @@ impl Net {
             // A connection in an unknown state goes with its way, so that its socket is closed
             // now and not whenever the way is driven again.
             Err(NetError::Timeout | NetError::TooLong) => drop(taken),
-            _ => taken.give_back(),
+            _ => {
+                taken.way.iter().for_each(|way| self.inner.drop_forgotten(way));
+                taken.give_back();
+            }
         }
         answer
     }
@@ -232,6 +248,25 @@ impl Net {
 }
 
 impl Inner {
+    /// What was idle longer than a connection that somebody between has forgotten is forgotten
+    /// too: the next caller does not have to find that out.
+    fn drop_forgotten(&self, way: &Way) {
+        let since = match way {
+            Way::Direct(direct) if direct.forgotten => direct.last_used,
+            _ => return,
+        };
+        let mut pool = locked(&self.pool);
+        let (dropped, kept) = std::mem::take(&mut pool.idle)
+            .into_iter()
+            .partition(|way| matches!(way, Way::Direct(direct) if direct.last_used <= since));
+        let dropped: Vec<Way> = dropped;
+        pool.idle = kept;
+        pool.existing -= dropped.len();
+        drop(pool);
+        drop(dropped);
+        self.freed.notify_all();
+    }
+
     /// The last search may have been the only one, and its connections are many.
     fn drop_stale_wide_lane(&self) {
         let stale = match self.wide.try_lock() {
@@ -297,8 +332,6 @@ fn explicit_proxy(url: &str) -> Result<reqwest::Proxy> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::{Config, Env};
 

@@ -139,6 +139,8 @@ impl Vault {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         }
         request.body = call.body.clone();
+        // A connection that died while it was idle must not leave that in doubt.
+        request.fresh = !row.repeatable;
         request
     }
 

@@ -2,7 +2,9 @@
 //! the operator reads, how often the service was asked, and that it was in time.
 
 use std::{
-    fs, thread,
+    fs,
+    sync::Barrier,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     service::Emulator,
-    token::{Mechanism, Module, Session, bytes, number},
+    token::{Mechanism, Module, Session, bytes, flag, number},
     way::{State, Way},
 };
 
@@ -28,6 +30,10 @@ enum Trouble {
     Way(State),
     /// All connections break before the signature.
     Broken,
+    /// All connections are forgotten on the way before the signature.
+    Forgotten,
+    /// The same, and no new ones come about.
+    CutOff,
 }
 
 struct Row {
@@ -40,7 +46,7 @@ struct Row {
     sentence: &'static str,
 }
 
-use Trouble::{Broken, Sign, Way as Blocked};
+use Trouble::{Broken, CutOff, Forgotten, Sign, Way as Blocked};
 
 fn status(status: u16) -> Value {
     json!({ "status": status })
@@ -65,6 +71,7 @@ fn rows() -> Vec<Row> {
         "Bearer authorization=\"https://localhost/tenant\", resource=\"https://other.example\"" });
     let logged_out = CKR_USER_NOT_LOGGED_IN;
     vec![
+        row("slow-answer", Sign(json!({ "delay_ms": 900, "times": 1 })), once, CKR_OK, ""),
         row("late-answer", Sign(json!({ "delay_ms": 9000 })), once, error, late),
         row("slow-bytes", Sign(json!({ "slow_ms": 200 })), once, error, late),
         row("reset-before", ends("reset-before"), often, error, "the connection broke"),
@@ -87,6 +94,8 @@ fn rows() -> Vec<Row> {
         row("refused", Blocked(State::Refused), (0, 0), error, "no connection"),
         row("silent", Blocked(State::Silent), (0, 0), error, late),
         row("half-open", Broken, (0, 0), CKR_OK, ""),
+        row("forgotten", Forgotten, (0, 0), CKR_OK, ""),
+        row("cut-off", CutOff, (0, 0), error, "no connection within 400ms"),
     ]
 }
 
@@ -132,6 +141,11 @@ impl Row {
             }
             Blocked(state) => way.set(*state),
             Broken => way.break_connections(),
+            Forgotten => way.forget_connections(),
+            CutOff => {
+                way.set(State::Unanswered);
+                way.forget_connections();
+            }
         }
         let started = Instant::now();
         let outcome = sign();
@@ -279,4 +293,57 @@ fn an_outage_of_the_listing_is_told_once_and_known_keys_go_on() {
         assert_eq!(told("searches are current"), outage, "and once that it is over");
     }
     assert_eq!(told(" WARN "), 4, "{}", fs::read_to_string(&log).expect("the log"));
+}
+
+/// A firewall forgets all idle connections: the first call finds that out, because nothing it sends
+/// is acknowledged, and goes on by a new connection. Nothing is done twice, and the others that were
+/// idle cost nobody anything.
+#[test]
+fn forgotten_connections_cost_one_repetition_in_all() {
+    const CALLERS: usize = 6;
+    let seed = "keys = [{ name = 'ec', kty = 'EC', curve = 'P-256' }]";
+    let emulator = Emulator::configured(seed, "[[vault]]\nname = 'kv1'\n");
+    let way = Way::to(emulator.port("kv1"));
+    let module = Module::start(&emulator.token_at(&way.url(), "kv1", ""));
+    let session = module.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, "ec");
+    let sign_in = |session: &Session<'_>| {
+        let signed = session.sign(&Mechanism::plain(CKM_ECDSA), key, &[1; 32]);
+        assert_eq!(signed.map(drop), Ok(()));
+    };
+    let pause = json!({ "operation": "keys/sign", "delay_ms": 300, "times": CALLERS });
+    emulator.trouble(&pause.to_string());
+    let start = Barrier::new(CALLERS);
+    thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let session = module.open(0);
+                start.wait();
+                sign_in(&session);
+            });
+        }
+    });
+    let before = way.accepted();
+    assert!(before >= CALLERS, "connections: {before}");
+    emulator.reset();
+    way.forget_connections();
+    let started = Instant::now();
+    sign_in(&session);
+    let took = started.elapsed();
+    // A second without acknowledgement, and a new connection; `connect_timeout` is three.
+    assert!((900..2500).contains(&took.as_millis()), "{took:?}");
+    let started = Instant::now();
+    (0..10).for_each(|_| sign_in(&session));
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+    assert_eq!(way.accepted(), before + 1);
+    assert_eq!(emulator.counts("kv1").get("keys/sign"), Some(&11));
+
+    way.forget_connections();
+    let made = session.generate(
+        &Mechanism::plain(CKM_EC_KEY_PAIR_GEN),
+        &[bytes(CKA_EC_PARAMS, super::signing::P256)],
+        &[flag(CKA_TOKEN, true), bytes(CKA_LABEL, "made")],
+    );
+    assert_eq!(made.map(drop), Ok(()));
+    assert_eq!(emulator.counts("kv1").get("keys/create"), Some(&1));
 }

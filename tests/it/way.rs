@@ -1,8 +1,12 @@
-//! A way to a service that a test can block: connections are refused, or go unanswered.
+//! A way to a service that a test can block: connections are refused, go unanswered, or are
+//! forgotten while they are idle, as by a firewall.
+
+#![allow(unsafe_code)]
 
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst},
@@ -21,6 +25,8 @@ pub enum State {
     Refused,
     /// Nothing is said any more, on old connections and new ones.
     Silent,
+    /// New connections come to nothing: what asks for them is dropped on the way.
+    Unanswered,
 }
 
 /// A loopback port that leads to another one.
@@ -35,7 +41,13 @@ struct Shared {
     state: AtomicU8,
     over: AtomicBool,
     accepted: AtomicUsize,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Lead>>,
+}
+
+/// One connection that leads to the service.
+struct Lead {
+    client: TcpStream,
+    service: TcpStream,
 }
 
 /// How soon a change of state is seen.
@@ -74,8 +86,17 @@ impl Way {
 
     /// Ends what is open: the service, or something between, restarts.
     pub fn break_connections(&self) {
-        for stream in self.shared.open.lock().expect("lock").drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for lead in self.shared.open.lock().expect("lock").drain(..) {
+            let _ = lead.client.shutdown(Shutdown::Both);
+            let _ = lead.service.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whatever is sent on connections that are open now is dropped on the way, and nobody is told:
+    /// a firewall has forgotten them. New ones work.
+    pub fn forget_connections(&self) {
+        for lead in self.shared.open.lock().expect("lock").iter() {
+            drop_what_comes(&lead.client);
         }
     }
 
@@ -102,6 +123,25 @@ fn listen(port: u16) -> TcpListener {
     listener
 }
 
+/// Lets the kernel drop each packet for a socket when it arrives: nothing is acknowledged, nothing
+/// refused. It is where a firewall's drop would be, seen from the other end, and needs no rights.
+fn drop_what_comes(socket: &impl AsRawFd) {
+    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).expect("a code");
+    let mut keep_nothing = libc::sock_filter { code, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut keep_nothing };
+    // SAFETY: SO_ATTACH_FILTER takes a sock_fprog of this size and copies the filter it points to.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(outcome, 0, "SO_ATTACH_FILTER: {}", std::io::Error::last_os_error());
+}
+
 impl Shared {
     fn is(&self, state: State) -> bool {
         self.state.load(SeqCst) == state as u8
@@ -109,9 +149,17 @@ impl Shared {
 
     fn accept(self: Arc<Self>, listener: TcpListener, port: u16) {
         let mut listener = Some(listener);
+        let mut deaf = false;
         while !self.over.load(SeqCst) {
-            if self.is(State::Refused) {
+            if self.is(State::Refused) || deaf && !self.is(State::Unanswered) {
                 listener = None;
+                deaf = false;
+            } else if let Some(listener) = listener.as_ref().filter(|_| self.is(State::Unanswered))
+            {
+                if !deaf {
+                    drop_what_comes(listener);
+                    deaf = true;
+                }
             } else if listener.is_none() {
                 listener = Some(listen(port));
             }
@@ -130,7 +178,8 @@ impl Shared {
             stream.set_nodelay(true).expect("no delay");
         }
         let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
-        self.open.lock().expect("lock").extend([copy(&client), copy(&service)]);
+        let lead = Lead { client: copy(&client), service: copy(&service) };
+        self.open.lock().expect("lock").push(lead);
         for (from, to) in [(copy(&client), copy(&service)), (service, client)] {
             let shared = Arc::clone(self);
             thread::spawn(move || shared.pass(from, to));

@@ -9,6 +9,7 @@ use std::{
 };
 
 use akv_pkcs11::net::{Net, NetError, Request, Surroundings};
+use akv_wire::KeyCreateParameters;
 use cryptoki_sys::{CKR_DEVICE_ERROR, CKR_GENERAL_ERROR};
 use reqwest::{Method, Url};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -33,6 +34,23 @@ fn calls_in_a_row_share_one_connection() {
     }
     // One for the token, which is closed at once, and one for all signatures.
     assert_eq!(server.connections(), 2);
+}
+
+/// On a connection that dies with it nobody could tell whether it was carried out.
+#[test]
+fn what_must_not_be_repeated_goes_over_a_connection_of_its_own() {
+    let server = service(|seen| match seen.path.ends_with("/create") {
+        true => Reply::json(r#"{"key":{"kid":"https://localhost/keys/new/1","kty":"EC"}}"#),
+        false => signature(),
+    });
+    let vault = vault(&config(&server));
+    sign(&vault).unwrap();
+    assert_eq!(server.connections(), 2, "one for the token, one for the signature");
+    vault.create_key("new", &KeyCreateParameters::default()).unwrap();
+    assert_eq!(server.seen_at("/keys/new/create")[0].turn, 0);
+    assert_eq!(server.connections(), 3);
+    sign(&vault).unwrap();
+    assert_eq!(server.connections(), 3, "which is used again");
 }
 
 #[test]
