@@ -117,7 +117,7 @@ impl Connection {
         let limit = (Instant::now() + plan.connect_timeout).min(deadline);
         let found = match plan.resolver.at_hand(&origin.host) {
             Some(found) => found,
-            None => lane::look_up(&plan.resolver, &origin.host)?,
+            None => lane::look_up(&plan.resolver, &origin.host, limit)?,
         };
         let with_port = |mut address: SocketAddr| {
             if address.port() == 0 {

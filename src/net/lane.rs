@@ -162,15 +162,24 @@ impl Pace {
     }
 }
 
-/// The addresses of a name that DNS has to be asked for.
-pub(super) fn look_up(resolver: &Resolver, host: &str) -> Result<Vec<SocketAddr>, NetError> {
+/// The addresses of a name that DNS has to be asked for, until `limit`.
+pub(super) fn look_up(
+    resolver: &Resolver,
+    host: &str,
+    limit: Instant,
+) -> Result<Vec<SocketAddr>, NetError> {
     usable_thread()?;
     let _guard = SigpipeGuard::new();
-    let found = runtime()?.block_on(resolver.resolve(host));
-    found.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => NetError::UnknownHost(error.to_string()),
-        _ => NetError::Connect(error.to_string()),
-    })
+    let found = runtime()?
+        .block_on(async { tokio::time::timeout_at(limit.into(), resolver.resolve(host)).await });
+    match found {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(NetError::UnknownHost(error.to_string()))
+        }
+        Ok(Err(error)) => Err(NetError::Connect(error.to_string())),
+        Err(_) => Err(NetError::Connect(format!("DNS: no answer about {host} in time"))),
+    }
 }
 
 fn runtime() -> Result<Runtime, NetError> {

@@ -213,8 +213,9 @@ impl Net {
     /// # Errors
     /// [`NetError::UnknownHost`] or [`NetError::Connect`] with the reason.
     pub fn addresses(&self, host: &str) -> std::result::Result<Vec<SocketAddr>, NetError> {
-        let resolver = &self.inner.plan.resolver;
-        resolver.at_hand(host).map_or_else(|| lane::look_up(resolver, host), Ok)
+        let LanePlan { resolver, connect_timeout, .. } = &self.inner.plan;
+        let limit = Instant::now() + *connect_timeout;
+        resolver.at_hand(host).map_or_else(|| lane::look_up(resolver, host, limit), Ok)
     }
 
     fn take(&self, deadline: Instant) -> std::result::Result<Taken<'_>, NetError> {

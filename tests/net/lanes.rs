@@ -8,14 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use akv_pkcs11::net::{Net, NetError, Request, Surroundings};
+use akv_pkcs11::{
+    net::{Net, NetError, Request, Surroundings},
+    vault::{Carried, Vault},
+};
 use akv_wire::KeyCreateParameters;
 use cryptoki_sys::{CKR_DEVICE_ERROR, CKR_GENERAL_ERROR};
 use reqwest::{Method, Url};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::{
-    config,
+    SIGN_PATH, config,
     server::{Reply, Server},
     service, sign, signature, soon, vault,
 };
@@ -158,6 +161,41 @@ fn a_name_that_does_not_exist_is_told_at_once() {
     let error = sign(&vault(&config)).unwrap_err();
     assert_eq!(error.rv(), CKR_DEVICE_ERROR);
     assert!(error.sentence().contains("DNS: "), "{error}");
+}
+
+/// A resolver that says nothing costs no call more than its deadline, and is named. The service is
+/// asked for nothing; the token's host is known.
+#[test]
+fn a_silent_name_server_is_told_in_time() {
+    // resolv.conf(5) knows no ports: it has to be that of DNS.
+    let silence = "127.0.0.77";
+    let Ok(_silent) = std::net::UdpSocket::bind((silence, 53)) else {
+        panic!(
+            "this test is a name server at {silence}: run it as root, or allow the port \
+             (sysctl net.ipv4.ip_unprivileged_port_start=53)"
+        );
+    };
+    let server = service(|_| signature());
+    for (timeout, connect) in [(700, 3000), (5000, 300)] {
+        let mut config = config(&server);
+        config.endpoint.host = "silent.example".into();
+        config.timeout = Duration::from_millis(timeout);
+        config.connect_timeout = Duration::from_millis(connect);
+        let surroundings = Surroundings {
+            resolv_conf: format!("nameserver {silence}\noptions attempts:1\n").into_bytes(),
+            ..Surroundings::default()
+        };
+        let vault = Vault::new(&config, Carried::from(Arc::new(surroundings))).unwrap();
+        let started = Instant::now();
+        let error = sign(&vault).unwrap_err();
+        let took = started.elapsed();
+        assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+        let sentence = error.sentence();
+        assert!(sentence.contains("DNS: ") && sentence.contains("silent.example"), "{sentence}");
+        // One attempt where the deadline allows no more; three where the name is given up sooner.
+        assert!(took < Duration::from_millis(timeout.min(4 * connect) + 600), "{took:?}");
+        assert!(server.seen_at(SIGN_PATH).is_empty());
+    }
 }
 
 #[test]
