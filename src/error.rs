@@ -52,6 +52,15 @@ impl Error {
         self
     }
 
+    /// Puts the token before the sentence.
+    pub fn of_token(mut self, label: &str) -> Self {
+        let token = format!("token '{label}'");
+        if !self.sentence.starts_with(&token) {
+            self.sentence = format!("{token}: {}", self.sentence).into();
+        }
+        self
+    }
+
     /// The return value of the C function.
     pub fn rv(&self) -> CK_RV {
         self.rv

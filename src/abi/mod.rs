@@ -57,6 +57,17 @@ fn counted(module: &Module, function: usize, body: impl FnOnce() -> Result<()>) 
     outcome
 }
 
+/// The error as the log has it: with its token.
+fn of_token<'m>(error: Error, label: impl FnOnce() -> Option<&'m str>) -> Error {
+    if !log::log_enabled!(error.level()) {
+        return error;
+    }
+    match label() {
+        Some(label) => error.of_token(label),
+        None => error,
+    }
+}
+
 thread_local! {
     /// Whether this thread is inside [`boundary`]: its panics are ours to report. Without
     /// destructor, so that it can be used while the thread ends.

@@ -83,6 +83,19 @@ macro_rules! check {
     };
 }
 
+/// The label of the token that a call is about, if its handle tells. Some calls are about none.
+macro_rules! label {
+    ($m:ident (Session $h:ident) $($rest:tt)*) => {
+        $m.session($h).ok().map(|session| $m.slot(&session).token.label.as_str())
+    };
+    ($m:ident (Slot $id:ident) $($rest:tt)*) => {
+        $m.slot_by_id($id).ok().map(|slot| slot.token.label.as_str())
+    };
+    ($m:ident $($rest:tt)*) => {
+        None
+    };
+}
+
 /// One entry function: roles become C parameters and values, one at a time.
 macro_rules! entry {
     (@args $f:ident [$($p:tt)*] [$($v:tt)*] ($h:ident: Session $(, $($r:tt)*)?) $($do:tt)*) => {
@@ -149,9 +162,10 @@ macro_rules! entry {
         pub(in crate::abi) unsafe extern "C" fn $f($($p)*) -> CK_RV {
             super::super::boundary(stringify!($f), || {
                 let module = crate::process::module()?;
-                super::super::counted(&module, Function::$f as usize, || {
+                let outcome = super::super::counted(&module, Function::$f as usize, || {
                     $handler(&module, $(value!(module $v)),*)
-                })
+                });
+                outcome.map_err(|error| super::super::of_token(error, || label!(module $($v)*)))
             })
         }
     };
@@ -159,10 +173,11 @@ macro_rules! entry {
         pub(in crate::abi) unsafe extern "C" fn $f($($p)*) -> CK_RV {
             super::super::boundary(stringify!($f), || {
                 let module = crate::process::module()?;
-                super::super::counted(&module, Function::$f as usize, || {
+                let outcome = super::super::counted(&module, Function::$f as usize, || {
                     $(check!(module $v);)*
                     Err(super::super::not_supported(stringify!($f)))
-                })
+                });
+                outcome.map_err(|error| super::super::of_token(error, || label!(module $($v)*)))
             })
         }
     };

@@ -214,7 +214,9 @@ impl Vault {
         Error::new(CKR_DEVICE_ERROR, sentence).at(&self.sites[site].name)
     }
 
-    /// Counts an attempt, and writes one line at debug. Names and numbers only.
+    /// Counts an attempt, and writes one line at debug: token, operation, key, endpoint where
+    /// there are several, status, the service's code where it refuses, time, attempt, both ids.
+    /// Names and numbers only.
     pub(super) fn note(
         &self,
         call: &Call<'_>,
@@ -229,7 +231,8 @@ impl Vault {
         if !log::log_enabled!(log::Level::Debug) {
             return;
         }
-        let mut what = errors::subject(call.operation, call.key);
+        let mut what =
+            format!("token '{}': {}", self.sites.label, errors::subject(call.operation, call.key));
         if self.sites.many() {
             what = format!("{what} at {}", self.sites[site].name);
         }
@@ -237,9 +240,12 @@ impl Vault {
         let id = id.to_str().unwrap_or_default();
         match answer {
             Ok(answer) => log::debug!(
-                "{what}: {}, {milliseconds} ms, attempt {attempt}, x-ms-request-id {}, \
+                "{what}: {}{}, {milliseconds} ms, attempt {attempt}, x-ms-request-id {}, \
                  x-ms-client-request-id {id}",
                 answer.status,
+                errors::code(call.operation, answer)
+                    .map(|code| format!(" {code}"))
+                    .unwrap_or_default(),
                 answer.header("x-ms-request-id").unwrap_or("none"),
             ),
             Err(error) => log::debug!(

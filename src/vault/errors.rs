@@ -207,6 +207,26 @@ const NO_ANSWER: &[(&str, CK_RV, &str, &str)] = &[
     ),
 ];
 
+/// What the service says about a refusal, where it says something that can be read.
+fn body(answer: &Response) -> Option<ErrorBody> {
+    (answer.status >= 400).then(|| serde_json::from_slice(&answer.body).ok()).flatten()
+}
+
+/// The service's code for a refusal: the inner one where there is one. None where it is nobody's
+/// business what was wrong with a ciphertext.
+pub(super) fn code(operation: Operation, answer: &Response) -> Option<String> {
+    let error = body(answer)?.error;
+    let inner = error.inner_code().unwrap_or_default();
+    let silent = rule(answer.status, [&error.code, inner], operation)?.silent;
+    // It is the service's, so it may be anything.
+    (!silent).then(|| clean(if inner.is_empty() { &error.code } else { inner }))
+}
+
+/// The rule for a refusal. The last one fits everything.
+fn rule(status: u16, codes: [&str; 2], operation: Operation) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.fits(status, codes, operation))
+}
+
 /// The error of an answer that is no 2xx. Its body may be anything, or nothing.
 pub(super) fn from_response(
     operation: Operation,
@@ -214,7 +234,7 @@ pub(super) fn from_response(
     service: Service,
     answer: &Response,
 ) -> Error {
-    let body: Option<ErrorBody> = serde_json::from_slice(&answer.body).ok();
+    let body = body(answer);
     let (outer, inner, words) = match &body {
         Some(body) => {
             let error = &body.error;
@@ -222,9 +242,9 @@ pub(super) fn from_response(
         }
         None => ("", "", ""),
     };
-    let rule = RULES.iter().find(|rule| rule.fits(answer.status, [outer, inner], operation));
-    // The last rule fits everything.
-    let Some(rule) = rule else { return nonsense(operation, key, "an impossible status") };
+    let Some(rule) = rule(answer.status, [outer, inner], operation) else {
+        return nonsense(operation, key, "an impossible status");
+    };
     let subject = subject(operation, key);
     if rule.silent {
         log::debug!("{subject}: HTTP 400");

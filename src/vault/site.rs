@@ -37,7 +37,7 @@ pub(super) struct Site {
 /// The endpoints of a token, the configured one first. Never empty.
 pub(super) struct Sites {
     all: Vec<Site>,
-    label: String,
+    pub label: String,
     interval: Duration,
     connect_timeout: Duration,
     /// Which version is which key, for failover between them.

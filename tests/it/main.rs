@@ -28,6 +28,7 @@ mod hosts;
 mod identity;
 mod init;
 mod life;
+mod lines;
 mod login;
 mod matrix;
 mod messages;
