@@ -26,6 +26,19 @@ use crate::{
     operation::{Answer, Room},
 };
 
+/// The longest buffer a caller can have: the address space of a process on x86-64 Linux, which
+/// hands out no more than 47 bits unless asked to. A longer one is a mistake of the caller, that
+/// would otherwise be read until the end of what is mapped.
+const MAX_LENGTH: usize = 1 << 47;
+
+/// A length that a buffer can have.
+fn possible(length: CK_ULONG) -> Result<usize> {
+    usize::try_from(length)
+        .ok()
+        .filter(|n| *n <= MAX_LENGTH)
+        .ok_or_else(|| Error::new(CKR_ARGUMENTS_BAD, format!("a length of {length} bytes")))
+}
+
 /// Bytes the caller gives: a pointer and a length.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
@@ -57,14 +70,14 @@ impl<'a> Input<'a> {
 /// `start` is NULL or points to `length` bytes that stay readable for `'a`.
 #[allow(clippy::disallowed_methods)] // the one place that reads the caller's bytes
 unsafe fn bytes_at<'a>(start: *const u8, length: CK_ULONG) -> Result<&'a [u8]> {
-    match usize::try_from(length) {
-        Ok(0) => Ok(&[]),
-        Ok(_) if start.is_null() => Err(null("a buffer with a length")),
-        Ok(length) if isize::try_from(length).is_ok() => {
+    match length {
+        0 => Ok(&[]),
+        _ if start.is_null() => Err(null("a buffer with a length")),
+        _ => {
+            let length = possible(length)?;
             // SAFETY: not NULL, no longer than an allocation can be; readable by the contract.
             Ok(unsafe { slice::from_raw_parts(start, length) })
         }
-        _ => Err(Error::new(CKR_ARGUMENTS_BAD, format!("a length of {length} bytes"))),
     }
 }
 
@@ -159,10 +172,7 @@ impl<'a> Bytes<'a> {
         if self.start.is_null() && self.length != 0 {
             return Err(null("a buffer with a length"));
         }
-        usize::try_from(self.length)
-            .ok()
-            .filter(|n| isize::try_from(*n).is_ok())
-            .ok_or_else(|| Error::new(CKR_ARGUMENTS_BAD, format!("{} bytes", self.length)))
+        possible(self.length)
     }
 
     /// Writes `bytes` at `offset`; what does not fit is left out.

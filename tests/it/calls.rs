@@ -450,6 +450,32 @@ fn counts_and_lengths_beyond_reason_are_bad_arguments() {
     session.find_final().unwrap();
 }
 
+/// Lengths that no buffer has are found before the bytes are read: one byte is behind each.
+#[test]
+fn lengths_that_no_buffer_has_are_not_followed() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.tokens());
+    let session = module.open(0);
+    let h = session.handle;
+    let (mut byte, mut out, mut n, mut handle) = (0_u8, [0_u8; 32], 32, 0);
+    let start = &raw mut byte;
+    let mut sha = CK_MECHANISM { mechanism: CKM_SHA256, ..CK_MECHANISM::default() };
+    for length in [(1 << 47) + 1, isize::MAX as CK_ULONG, 1 << 63, CK_ULONG::MAX] {
+        assert_eq!(call!(module, C_DigestInit(h, &raw mut sha)), CKR_OK);
+        let rv = call!(module, C_Digest(h, start, length, out.as_mut_ptr(), &raw mut n));
+        assert_eq!(rv, CKR_ARGUMENTS_BAD, "{length:#x}");
+        assert_eq!(call!(module, C_GenerateRandom(h, start, length)), CKR_ARGUMENTS_BAD);
+    }
+    for length in [(1 << 24) + 1, CK_ULONG::from(u32::MAX), CK_ULONG::MAX] {
+        let mut label = CK_ATTRIBUTE { type_: CKA_LABEL, pValue: start.cast(), ulValueLen: length };
+        let one = &raw mut label;
+        let rv = call!(module, C_CreateObject(h, one, 1, &raw mut handle));
+        assert_eq!(rv, CKR_ATTRIBUTE_VALUE_INVALID, "{length:#x}");
+        let rv = call!(module, C_FindObjectsInit(h, one, 1));
+        assert_eq!(rv, CKR_ATTRIBUTE_VALUE_INVALID, "{length:#x}");
+    }
+}
+
 #[test]
 fn handles_of_another_kind_are_no_handles() {
     let emulator = Emulator::start(SEED);

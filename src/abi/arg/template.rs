@@ -19,6 +19,10 @@ pub const CK_UNAVAILABLE_INFORMATION: CK_ULONG = !0;
 /// More attributes than any template has: a count above it is a mistake of the caller.
 const MAX_TEMPLATE: usize = 4096;
 
+/// More bytes than any attribute's value has that an object can be made with: a length above it is
+/// a mistake of the caller, and is found before it is followed.
+const MAX_VALUE: CK_ULONG = 1 << 24;
+
 /// What a caller wants of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -139,6 +143,12 @@ fn worse(so_far: Result<()>, next: Error) -> Result<()> {
 /// # Safety
 /// The attribute's value is readable for `'a`.
 unsafe fn value_of<'a>(attribute: &CK_ATTRIBUTE) -> Result<&'a [u8]> {
+    if attribute.ulValueLen > MAX_VALUE {
+        return Err(Error::new(
+            CKR_ATTRIBUTE_VALUE_INVALID,
+            format!("attribute 0x{:x}: {} bytes", attribute.type_, attribute.ulValueLen),
+        ));
+    }
     // SAFETY: this function's contract.
     unsafe { bytes_at(attribute.pValue as *const u8, attribute.ulValueLen) }
 }
