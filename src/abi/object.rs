@@ -47,6 +47,10 @@ pub(super) fn template_of(
     let class = <[u8; _]>::try_from(class.as_ref())
         .map(CK_ULONG::from_ne_bytes)
         .map_err(|_| Error::new(CKR_ATTRIBUTE_VALUE_INVALID, "CKA_CLASS is no CK_ULONG"))?;
+    if class > CKO_TRUST {
+        let sentence = format!("CKA_CLASS {class:#x} is no class of the standard");
+        return Err(Error::new(CKR_ATTRIBUTE_VALUE_INVALID, sentence));
+    }
     Ok((class, Template::new(class, given)?))
 }
 

@@ -93,12 +93,23 @@ pub(super) fn login(
             CKR_OPERATION_NOT_INITIALIZED,
             "a context-specific login without an active operation",
         )),
-        CKU_SO => Err(Error::new(
-            CKR_PIN_LOCKED,
-            "there is no security officer: vaults are administered in Azure",
-        )),
+        CKU_SO => Err(no_officer(module, slot)),
         _ => Err(Error::new(CKR_USER_TYPE_INVALID, format!("user type {user}"))),
     }
+}
+
+/// Why the security officer is not logged in: what the state of the token forbids comes first.
+fn no_officer(module: &Module, slot: &Slot) -> Error {
+    let (all, writing) = module.session_counts(slot);
+    if slot.is_logged_in() {
+        return Error::new(CKR_USER_ANOTHER_ALREADY_LOGGED_IN, "the user is logged in");
+    }
+    if all > writing {
+        let sentence = format!("{} read-only sessions are open", all - writing);
+        return Error::new(CKR_SESSION_READ_ONLY_EXISTS, sentence);
+    }
+    let sentence = "there is no security officer: vaults are administered in Azure";
+    Error::new(CKR_PIN_LOCKED, sentence)
 }
 
 pub(super) fn login_user(

@@ -105,7 +105,7 @@ fn certificate(
 fn store(slot: &Slot, certificate: Certificate) -> Result<CK_OBJECT_HANDLE> {
     let Some(directory) = &slot.token.certificate_dir else {
         return Err(Error::new(
-            CKR_ACTION_PROHIBITED,
+            CKR_TEMPLATE_INCONSISTENT,
             format!(
                 "token '{}' keeps certificates only with `certificate_dir` in its configuration",
                 slot.token.label

@@ -47,7 +47,7 @@ impl Generating {
     ///
     /// # Errors
     /// CKR_MECHANISM_INVALID; CKR_TEMPLATE_INCOMPLETE, CKR_TEMPLATE_INCONSISTENT,
-    /// CKR_ATTRIBUTE_VALUE_INVALID, CKR_KEY_SIZE_RANGE, CKR_CURVE_NOT_SUPPORTED.
+    /// CKR_ATTRIBUTE_VALUE_INVALID, CKR_CURVE_NOT_SUPPORTED.
     pub fn new(mechanism: &Mechanism, public: Template, private: Template) -> Result<Generating> {
         let kind = match mechanism.scheme {
             Scheme::GenerateRsa => rsa_kind(mechanism, &public)?,
@@ -201,7 +201,7 @@ fn rsa_kind(mechanism: &Mechanism, public: &Template) -> Result<Kind> {
     let (least, most) = mechanism.sizes;
     if !(least..=most).contains(&bits) || !bits.is_multiple_of(1024) {
         return Err(Error::new(
-            CKR_KEY_SIZE_RANGE,
+            CKR_ATTRIBUTE_VALUE_INVALID,
             format!("CKA_MODULUS_BITS {bits}: keys have 2048, 3072 or 4096 bits"),
         ));
     }

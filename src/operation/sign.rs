@@ -178,14 +178,20 @@ impl Padding {
     /// How the data is taken: hashed, or collected up to what fits the key.
     ///
     /// # Errors
-    /// CKR_KEY_SIZE_RANGE for a key too small for the hash.
+    /// CKR_KEY_SIZE_RANGE for a key too small for the hash, CKR_MECHANISM_PARAM_INVALID for one too
+    /// small for the salt (clause 6.1.9: sLen is at most what the modulus leaves).
     pub fn gather(&self, mechanism: &Mechanism, public: &PublicKey) -> Result<Gather> {
         let bytes = public.signature_len();
         if let Padding::Pss(pss) = self
             && bytes < pss.hash.len() + pss.salt + 2
         {
             let sentence = format!("a key of {bytes} bytes for {pss:?}");
-            return Err(Error::new(CKR_KEY_SIZE_RANGE, sentence));
+            // With no salt at all the hash would fit: it is the parameter that is too large.
+            let rv = match bytes < pss.hash.len() + 2 {
+                true => CKR_KEY_SIZE_RANGE,
+                false => CKR_MECHANISM_PARAM_INVALID,
+            };
+            return Err(Error::new(rv, sentence));
         }
         Ok(match (mechanism.scheme, self) {
             (

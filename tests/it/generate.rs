@@ -246,9 +246,27 @@ fn a_template_that_cannot_be_honoured_makes_nothing() {
     let long = "x".repeat(300);
     let cases: Vec<(&str, Mechanism, Template, Template, CK_RV)> = vec![
         ("no size", rsa(), vec![], vec![], CKR_TEMPLATE_INCOMPLETE),
-        ("1024 bits", rsa(), vec![number(CKA_MODULUS_BITS, 1024)], vec![], CKR_KEY_SIZE_RANGE),
-        ("2047 bits", rsa(), vec![number(CKA_MODULUS_BITS, 2047)], vec![], CKR_KEY_SIZE_RANGE),
-        ("8192 bits", rsa(), vec![number(CKA_MODULUS_BITS, 8192)], vec![], CKR_KEY_SIZE_RANGE),
+        (
+            "1024 bits",
+            rsa(),
+            vec![number(CKA_MODULUS_BITS, 1024)],
+            vec![],
+            CKR_ATTRIBUTE_VALUE_INVALID,
+        ),
+        (
+            "2047 bits",
+            rsa(),
+            vec![number(CKA_MODULUS_BITS, 2047)],
+            vec![],
+            CKR_ATTRIBUTE_VALUE_INVALID,
+        ),
+        (
+            "8192 bits",
+            rsa(),
+            vec![number(CKA_MODULUS_BITS, 8192)],
+            vec![],
+            CKR_ATTRIBUTE_VALUE_INVALID,
+        ),
         (
             "exponent 1",
             rsa(),

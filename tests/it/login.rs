@@ -34,8 +34,10 @@ fn without_a_mode_everybody_is_welcome_once() {
     let emulator = Emulator::start(SEED);
     let module = Module::start(&emulator.tokens());
     assert_eq!(module.token_info(0).unwrap().flags & CKF_LOGIN_REQUIRED, 0);
-    let (session, other) = (module.open(0), module.open_with(0, CKF_SERIAL_SESSION).unwrap());
+    let session = module.open(0);
     strangers_are_refused(&session);
+    let other = module.open_with(0, CKF_SERIAL_SESSION).unwrap();
+    assert_eq!(session.login(CKU_SO, "1234"), Err(CKR_SESSION_READ_ONLY_EXISTS));
     let [key] = private_keys(&session)[..] else { panic!("one key") };
     assert_eq!(session.flag(key, CKA_PRIVATE), Ok(false));
     assert_eq!(session.logout(), Err(CKR_USER_NOT_LOGGED_IN));
@@ -152,5 +154,6 @@ fn a_user_may_be_named() {
     let session = module.open(0);
     session.login_user(CKU_USER, "1234", "somebody").unwrap();
     assert_eq!(session.login(CKU_USER, "1234"), Err(CKR_USER_ALREADY_LOGGED_IN));
-    assert_eq!(session.login_user(CKU_SO, "1234", ""), Err(CKR_PIN_LOCKED));
+    let officer = session.login_user(CKU_SO, "1234", "");
+    assert_eq!(officer, Err(CKR_USER_ANOTHER_ALREADY_LOGGED_IN));
 }

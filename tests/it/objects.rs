@@ -112,6 +112,10 @@ fn public_keys_of_anybody_verify_and_encrypt() {
     for class in [CKO_DATA, CKO_HW_FEATURE, CKO_DOMAIN_PARAMETERS, CKO_VENDOR_DEFINED] {
         assert!(session.create(&[number(CKA_CLASS, class)]).is_err(), "class {class:#x}");
     }
+    for class in [CKO_TRUST + 1, 0xDEAD_BEEF] {
+        let refused = session.create(&[number(CKA_CLASS, class), flag(CKA_TOKEN, false)]);
+        assert_eq!(refused, Err(CKR_ATTRIBUTE_VALUE_INVALID), "class {class:#x}");
+    }
     assert_eq!(emulator.requests(VAULT), 0);
 }
 
