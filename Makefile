@@ -16,6 +16,10 @@ test: deps ## every test, those with real clients too
 	cargo build --workspace --all-targets
 	cargo test --workspace --no-fail-fast
 
+conformance: deps ## others' test suites on both services: pkcs11-tool, p11test, pkcs11-check
+	cargo build --workspace --bins --lib
+	@scripts/conformance
+
 failover: ## ten minutes of signatures while two endpoints come and go (SECONDS=600)
 	cargo build --workspace --bins --lib
 	AKV_FAILOVER_SECONDS=$(or $(SECONDS),600) cargo test --test it -- --nocapture \
@@ -60,4 +64,4 @@ install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, B
 deps: ## install what is missing for all this
 	@scripts/install-deps
 
-.PHONY: help quickstart test failover lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps
+.PHONY: help quickstart test conformance failover lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps
