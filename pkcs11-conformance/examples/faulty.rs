@@ -1,6 +1,7 @@
 //! A PKCS#11 module with one fault, for this program's tests: another module behind a function
 //! list in which some entries are ours. `FAULTY_MODULE` is that module's path, `FAULTY` the name
-//! of the fault: a row of [`FAULTS`].
+//! of the fault: a row of [`FAULTS`]. Of that module's lists the one of 3.2 is changed, where it has
+//! one, and that of 2.40, which is its beginning.
 
 #![allow(unsafe_code, non_snake_case, clippy::missing_safety_doc)]
 
@@ -16,14 +17,21 @@ use cryptoki_sys::*;
 use libloading::Library;
 
 struct Lists {
-    real: CK_FUNCTION_LIST,
-    ours: CK_FUNCTION_LIST,
+    real: CK_FUNCTION_LIST_3_2,
+    ours_2_40: CK_FUNCTION_LIST,
+    /// That of 3.2, and the real module's C_GetInterface for all others.
+    interface: Option<(CK_INTERFACE, CK_C_GetInterface)>,
 }
+
+// SAFETY: the interface points at a name and a list that are never changed or freed.
+unsafe impl Sync for Lists {}
+// SAFETY: as above.
+unsafe impl Send for Lists {}
 
 static LISTS: OnceLock<Option<Lists>> = OnceLock::new();
 
 /// A fault's name, and what it does to the list.
-type Fault = (&'static str, fn(&mut CK_FUNCTION_LIST));
+type Fault = (&'static str, fn(&mut CK_FUNCTION_LIST_3_2));
 
 const FAULTS: &[Fault] = &[
     ("none", |_| {}),
@@ -54,9 +62,12 @@ const FAULTS: &[Fault] = &[
     ("copy-forgets", |list| list.C_CopyObject = Some(copy_forgets)),
     ("wrong-code", |list| list.C_GenerateKeyPair = Some(pair_general_error)),
     ("fork-breaks", |list| list.C_Initialize = Some(initialize_once)),
+    ("reserved-ignored", |list| list.C_Initialize = Some(initialize_reserved)),
+    ("accepts-any-message", |list| list.C_VerifyMessage = Some(verify_message_anything)),
+    ("login-user-missing", |list| list.C_LoginUser = Some(login_user_not)),
 ];
 
-/// The one exported name.
+/// The list of 2.40, with the fault.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn C_GetFunctionList(place: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
     let Some(lists) = LISTS.get_or_init(load) else { return CKR_GENERAL_ERROR };
@@ -64,8 +75,37 @@ pub unsafe extern "C" fn C_GetFunctionList(place: *mut *mut CK_FUNCTION_LIST) ->
         return CKR_ARGUMENTS_BAD;
     }
     // SAFETY: the caller promises a place, which is not NULL.
-    unsafe { place.write(ptr::from_ref(&lists.ours).cast_mut()) };
+    unsafe { place.write(ptr::from_ref(&lists.ours_2_40).cast_mut()) };
     CKR_OK
+}
+
+/// The real module's answer, but for the list of 3.2, which has the fault.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn C_GetInterface(
+    name: *mut CK_UTF8CHAR,
+    version: *mut CK_VERSION,
+    place: *mut *mut CK_INTERFACE,
+    flags: CK_FLAGS,
+) -> CK_RV {
+    let lists = LISTS.get_or_init(load).as_ref();
+    let Some((ours, Some(real))) = lists.and_then(|lists| lists.interface.as_ref()) else {
+        return CKR_FUNCTION_NOT_SUPPORTED;
+    };
+    // SAFETY: the arguments are the caller's.
+    let rv = unsafe { real(name, version, place, flags) };
+    if rv == CKR_OK {
+        // SAFETY: CKR_OK promises an interface there.
+        let at = unsafe { *place };
+        // SAFETY: as above.
+        let found = unsafe { *at };
+        // SAFETY: whose list begins with its version.
+        let version = unsafe { *found.pFunctionList.cast::<CK_VERSION>() };
+        if (version.major, version.minor) == (3, 2) {
+            // SAFETY: the caller promises a place, and the real module has written there.
+            unsafe { place.write(ptr::from_ref(ours).cast_mut()) };
+        }
+    }
+    rv
 }
 
 fn load() -> Option<Lists> {
@@ -83,10 +123,43 @@ fn load() -> Option<Lists> {
         return None;
     }
     // SAFETY: CKR_OK promises a list that lives as long as the module, which is never unloaded.
-    let real = unsafe { *list };
-    let mut ours = CK_FUNCTION_LIST { C_GetFunctionList: Some(C_GetFunctionList), ..real };
+    let older = unsafe { *list };
+    let mut real = CK_FUNCTION_LIST_3_2::default();
+    // SAFETY: the list of 3.2 begins with that of 2.40 (PKCS#11 3.2, 3.6).
+    unsafe { ptr::from_mut(&mut real).cast::<CK_FUNCTION_LIST>().write(older) };
+    // SAFETY: the function of this name has this type (pkcs11f.h).
+    let get = unsafe { library.get::<CK_C_GetInterface>(b"C_GetInterface\0") };
+    let get = get.ok().and_then(|get| *get);
+    let mut interface = None;
+    if let Some(function) = get {
+        let mut version = CK_VERSION { major: 3, minor: 2 };
+        let mut found: *mut CK_INTERFACE = ptr::null_mut();
+        // SAFETY: both places are live, and NULL is the standard's own interface.
+        let rv = unsafe { function(ptr::null_mut(), &raw mut version, &raw mut found, 0) };
+        if rv == CKR_OK {
+            // SAFETY: CKR_OK promises an interface that lives as long as the module.
+            let it = unsafe { *found };
+            // SAFETY: whose list has the version that was asked for.
+            real = unsafe { *it.pFunctionList.cast::<CK_FUNCTION_LIST_3_2>() };
+            interface = Some((it, get));
+        }
+    }
+    let mut ours = CK_FUNCTION_LIST_3_2 {
+        C_GetFunctionList: Some(C_GetFunctionList),
+        C_GetInterface: get.and(Some(C_GetInterface)),
+        ..real
+    };
     fault(&mut ours);
-    Some(Lists { real, ours })
+    // SAFETY: as above: its beginning is a list of 2.40.
+    let mut ours_2_40 = unsafe { *ptr::from_ref(&ours).cast::<CK_FUNCTION_LIST>() };
+    ours_2_40.version = older.version;
+    // Leaked, so that the interface can point into it before it is returned.
+    let ours: &'static CK_FUNCTION_LIST_3_2 = Box::leak(Box::new(ours));
+    let interface = interface.map(|(it, get)| {
+        let pFunctionList = ptr::from_ref(ours).cast_mut().cast();
+        (CK_INTERFACE { pFunctionList, ..it }, get)
+    });
+    Some(Lists { real, ours_2_40, interface })
 }
 
 macro_rules! real {
@@ -298,5 +371,23 @@ entries! {
             Err(first) if first != me => CKR_GENERAL_ERROR,
             _ => real!(C_Initialize(args)),
         }
+    }
+    initialize_reserved(args: *mut std::os::raw::c_void) {
+        if !args.is_null() {
+            // SAFETY: the caller promises a CK_C_INITIALIZE_ARGS, or NULL.
+            unsafe { (*args.cast::<CK_C_INITIALIZE_ARGS>()).pReserved = ptr::null_mut() };
+        }
+        real!(C_Initialize(args))
+    }
+    verify_message_anything(h: CK_SESSION_HANDLE, p: *mut std::os::raw::c_void, pn: CK_ULONG,
+        d: Bytes, n: CK_ULONG, sig: Bytes, l: CK_ULONG) {
+        match real!(C_VerifyMessage(h, p, pn, d, n, sig, l)) {
+            CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE => CKR_OK,
+            rv => rv,
+        }
+    }
+    login_user_not(_h: CK_SESSION_HANDLE, _kind: CK_USER_TYPE, _pin: Bytes, _pn: CK_ULONG,
+        _name: Bytes, _nn: CK_ULONG) {
+        CKR_FUNCTION_NOT_SUPPORTED
     }
 }
