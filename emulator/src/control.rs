@@ -73,6 +73,17 @@ impl Control {
                 },
                 Err(error) => (400, json!({"error": error.to_string()})),
             },
+            (&Method::POST, "/claims") => match serde_json::from_slice(&call.body) {
+                Ok(Value::Object(claims)) => {
+                    self.entra.demand(Some(claims));
+                    (200, json!({}))
+                }
+                _ => (400, json!({"error": "the claims are a JSON object"})),
+            },
+            (&Method::DELETE, "/claims") => {
+                self.entra.demand(None);
+                (200, json!({}))
+            }
             (&Method::POST, "/attest") => match serde_json::from_slice(&call.body) {
                 Ok(claims @ Value::Object(_)) => match self.entra.attest(claims) {
                     Ok(token) => (200, json!({"token": token})),

@@ -69,6 +69,8 @@ pub enum TokenFault {
     Audience(String),
     /// Its time is over.
     Expired,
+    /// It was not asked for with the claims of this claims request (base64 of its JSON).
+    Claims(String),
 }
 
 /// A refusal.

@@ -6,6 +6,7 @@
 //! on with the old token; at a cold start one caller asks and the others wait for its answer.
 
 mod assertion;
+mod challenge;
 mod cli;
 mod source;
 mod transport;
@@ -16,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use cryptoki_sys::{
     CKR_DEVICE_ERROR, CKR_GENERAL_ERROR, CKR_PIN_EXPIRED, CKR_PIN_INCORRECT, CKR_USER_NOT_LOGGED_IN,
@@ -23,11 +25,12 @@ use cryptoki_sys::{
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
-pub use self::source::LoginSecret;
 use self::source::{Failure, Source};
+pub use self::{challenge::Challenge, source::LoginSecret};
 use crate::{
     config::TokenConfig,
     error::{Error, Result},
+    hex,
     metrics::TokenMetrics,
     net::Net,
 };
@@ -49,6 +52,14 @@ pub struct Credential {
     state: Mutex<State>,
     /// Told when an attempt to get a token ended.
     ended: Condvar,
+}
+
+/// A token that the service did not take, and the claims it asks for instead, if any.
+pub struct Rejected<'a> {
+    /// The token.
+    pub token: &'a Token,
+    /// What the next one has to be asked for with.
+    pub challenge: Option<Challenge>,
 }
 
 /// An access token as the Authorization header that carries it. Never printed.
@@ -101,12 +112,13 @@ impl Credential {
         self.token_other_than(None, deadline)
     }
 
-    /// A token to use instead of `rejected`, which the service answered with 401. Threads that
-    /// were rejected with the same token share one new one.
+    /// A token to use instead of the rejected one, which the service answered with 401. Threads
+    /// that were rejected with the same token share one new one.
     ///
     /// # Errors
-    /// As [`Credential::token`].
-    pub fn replacement(&self, rejected: &Token, deadline: Instant) -> Result<Arc<Token>> {
+    /// As [`Credential::token`]; CKR_USER_NOT_LOGGED_IN also when a token with the claims of the
+    /// challenge takes a new login.
+    pub fn replacement(&self, rejected: &Rejected<'_>, deadline: Instant) -> Result<Arc<Token>> {
         self.token_other_than(Some(rejected), deadline)
     }
 
@@ -131,7 +143,7 @@ impl Credential {
         let tenant = self.lock().tenant.clone();
         let token = self
             .source
-            .acquire(&self.net, Some(&login), tenant.as_deref(), deadline)
+            .acquire(&self.net, Some(&login), tenant.as_deref(), None, deadline)
             .map_err(|failure| match failure {
                 Failure::Refused(why) if why.contains(SECRET_EXPIRED) => {
                     Error::new(CKR_PIN_EXPIRED, why)
@@ -166,10 +178,14 @@ impl Credential {
         (state.login.clone(), state.token.clone())
     }
 
-    fn token_other_than(&self, rejected: Option<&Token>, deadline: Instant) -> Result<Arc<Token>> {
+    fn token_other_than(
+        &self,
+        rejected: Option<&Rejected<'_>>,
+        deadline: Instant,
+    ) -> Result<Arc<Token>> {
         let mut state = self.lock();
         if let (Some(token), Some(rejected)) = (&state.token, rejected)
-            && token.header == rejected.header
+            && token.header == rejected.token.header
         {
             state.token = None;
         }
@@ -183,7 +199,7 @@ impl Credential {
                 if !refresh {
                     return Ok(token);
                 }
-                return Ok(self.ask(state, deadline).unwrap_or_else(|error| {
+                return Ok(self.ask(state, rejected, deadline).unwrap_or_else(|error| {
                     log::info!("refreshing the access token ahead of its expiry: {error}");
                     token
                 }));
@@ -196,7 +212,7 @@ impl Credential {
                         return Err(failure.clone());
                     }
                 }
-                return self.ask(state, deadline);
+                return self.ask(state, rejected, deadline);
             }
             let Some(left) = deadline.checked_duration_since(now).filter(|left| !left.is_zero())
             else {
@@ -210,7 +226,12 @@ impl Credential {
     }
 
     /// Asks the authority, without the lock, for everybody who waits.
-    fn ask(&self, mut state: MutexGuard<'_, State>, deadline: Instant) -> Result<Arc<Token>> {
+    fn ask(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        rejected: Option<&Rejected<'_>>,
+        deadline: Instant,
+    ) -> Result<Arc<Token>> {
         state.asking = true;
         let (login, tenant) = (state.login.clone(), state.tenant.clone());
         drop(state);
@@ -218,7 +239,7 @@ impl Credential {
         stumble!("credential");
         let outcome = self
             .source
-            .acquire(&self.net, login.as_ref(), tenant.as_deref(), deadline)
+            .acquire(&self.net, login.as_ref(), tenant.as_deref(), rejected, deadline)
             .map(Arc::new)
             .map_err(Failure::into_error);
         stumble!("credential");
@@ -290,6 +311,13 @@ impl Token {
     /// The Authorization header, marked sensitive.
     pub fn header(&self) -> &HeaderValue {
         &self.header
+    }
+
+    /// Hex of its SHA-256, which names it to those who gave it out.
+    fn digest(&self) -> String {
+        let header = self.header.as_bytes();
+        let token = header.strip_prefix(b"Bearer ").unwrap_or(header);
+        hex::encode(digest::digest(&digest::SHA256, token).as_ref())
     }
 
     fn usable(&self, now: Instant) -> bool {

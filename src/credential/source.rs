@@ -25,7 +25,13 @@ use azure_identity::{
 use cryptoki_sys::CKR_PIN_INCORRECT;
 use zeroize::Zeroizing;
 
-use super::{Token, assertion::SigningCertificate, cli::CallingThread, transport::LaneTransport};
+use super::{
+    Challenge, Rejected, Token,
+    assertion::SigningCertificate,
+    challenge,
+    cli::CallingThread,
+    transport::{Destination, LaneTransport},
+};
 use crate::{
     config::{CredentialConfig, ManagedIdentityEndpoint, SecretSource, TokenConfig, UserAssigned},
     error::{Error, Result},
@@ -129,15 +135,24 @@ impl Source {
         net: &Net,
         login: Option<&LoginSecret>,
         tenant: Option<&str>,
+        rejected: Option<&Rejected<'_>>,
         deadline: Instant,
     ) -> std::result::Result<Token, Failure> {
-        let transport = Arc::new(LaneTransport::new(
-            net.clone(),
-            deadline,
-            matches!((&self.config, login), (CredentialConfig::ManagedIdentity { .. }, None))
-                .then(|| self.identity_endpoint.clone()),
-            self.metrics.clone(),
-        ));
+        let challenged = rejected.and_then(|rejected| rejected.challenge.as_ref());
+        if let (CredentialConfig::AzureCli, None, Some(challenge)) =
+            (&self.config, login, challenged)
+        {
+            return Err(self.named(self.new_login(challenge)));
+        }
+        let to = match (&self.config, login) {
+            (CredentialConfig::ManagedIdentity { .. }, None) => {
+                let refused = challenged.and(rejected).map(|rejected| rejected.token.digest());
+                Destination::Identity(self.identity_endpoint.clone(), refused)
+            }
+            _ => Destination::Authority(challenge::form_field(challenged)),
+        };
+        let transport =
+            Arc::new(LaneTransport::new(net.clone(), deadline, to, self.metrics.clone()));
         let credential = self
             .credential(login, tenant.unwrap_or_default(), &transport, deadline)
             .map_err(|failure| self.named(failure))?;
@@ -240,6 +255,16 @@ impl Source {
             cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
             ..ClientOptions::default()
         }
+    }
+
+    /// The Azure CLI gives its cached token again, whatever is asked of it.
+    fn new_login(&self, challenge: &Challenge) -> Failure {
+        Failure::Refused(format!(
+            "the service asks for claims that the Azure CLI's login lacks; run az login --scope \
+             {} --claims-challenge {} (Azure CLI 2.76 or later)",
+            self.scope,
+            challenge.text()
+        ))
     }
 
     fn authority_root(&self) -> &str {

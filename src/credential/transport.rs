@@ -26,7 +26,9 @@ use reqwest::{
     Method, Url,
     header::{HeaderName, HeaderValue},
 };
+use zeroize::Zeroizing;
 
+use super::challenge::CAPABILITY;
 use crate::{
     config::ManagedIdentityEndpoint,
     metrics::TokenMetrics,
@@ -42,21 +44,29 @@ const ATTEMPTS: u32 = 4;
 pub(super) struct LaneTransport {
     net: Net,
     deadline: Instant,
-    /// Where a managed identity's requests go; None for every other credential.
-    identity: Option<ManagedIdentityEndpoint>,
+    to: Destination,
     metrics: Option<Arc<TokenMetrics>>,
     /// The status of the last answer, or why there was none.
     last: Mutex<Option<Result<u16, NetError>>>,
+}
+
+/// Whom a token is asked of, and what azure_identity has no way to ask for.
+pub(super) enum Destination {
+    /// The authority, at the URL of the request, with this field more in the form.
+    Authority(String),
+    /// The endpoint of a managed identity; the SHA-256 of a token that the service refuses to take
+    /// without other claims.
+    Identity(ManagedIdentityEndpoint, Option<String>),
 }
 
 impl LaneTransport {
     pub fn new(
         net: Net,
         deadline: Instant,
-        identity: Option<ManagedIdentityEndpoint>,
+        to: Destination,
         metrics: Option<Arc<TokenMetrics>>,
     ) -> Self {
-        LaneTransport { net, deadline, identity, metrics, last: Mutex::new(None) }
+        LaneTransport { net, deadline, to, metrics, last: Mutex::new(None) }
     }
 
     /// The status of the last answer, or why there was none; None if nothing was asked.
@@ -106,7 +116,7 @@ impl LaneTransport {
         match status {
             408 | 429 | 500..=599 => true,
             // The metadata service while it starts or is updated.
-            404 | 410 => self.identity.is_some(),
+            404 | 410 => matches!(self.to, Destination::Identity(..)),
             _ => false,
         }
     }
@@ -117,17 +127,17 @@ impl LaneTransport {
             .map_err(|_| other("the token request's URL cannot be parsed"))?;
         let method = Method::from_bytes(request.method().as_str().as_bytes())
             .map_err(|_| other("unknown HTTP method"))?;
-        match &self.identity {
+        match &self.to {
             // azure_identity takes the address from the environment of the moment. Ours was read
             // at C_Initialize, and not at all in a set-uid process.
-            Some(endpoint) => {
-                url = redirected(&url, endpoint)
+            Destination::Identity(endpoint, refused) => {
+                url = redirected(&url, endpoint, refused.as_deref())
                     .ok_or_else(|| other("the managed identity's endpoint is no URL"))?;
             }
-            None if url.scheme() != "https" => {
+            Destination::Authority(_) if url.scheme() != "https" => {
                 return Err(other("a token request must not leave over plain HTTP"));
             }
-            None => {}
+            Destination::Authority(_) => {}
         }
         let mut translated = net::Request::new(method, url);
         for (name, value) in request.headers().iter() {
@@ -140,7 +150,9 @@ impl LaneTransport {
             translated.headers.insert(name, value);
         }
         translated.headers.remove(IDENTITY_HEADER);
-        if let Some(secret) = self.identity.as_ref().and_then(|endpoint| endpoint.header.as_ref()) {
+        if let Destination::Identity(ManagedIdentityEndpoint { header: Some(secret), .. }, _) =
+            &self.to
+        {
             let mut value = HeaderValue::from_str(secret)
                 .map_err(|_| other("IDENTITY_HEADER is no header value"))?;
             value.set_sensitive(true);
@@ -148,7 +160,19 @@ impl LaneTransport {
         }
         match request.body() {
             Body::Bytes(bytes) if bytes.is_empty() => {}
-            Body::Bytes(bytes) => translated.body = Some(bytes.clone()),
+            Body::Bytes(bytes) => {
+                let field = match &self.to {
+                    Destination::Authority(field) => field.as_str(),
+                    Destination::Identity(..) => "",
+                };
+                let mut form = Zeroizing::new(Vec::with_capacity(bytes.len() + field.len() + 1));
+                form.extend_from_slice(bytes);
+                if !field.is_empty() {
+                    form.push(b'&');
+                    form.extend_from_slice(field.as_bytes());
+                }
+                translated = translated.with_body(form);
+            }
             Body::SeekableStream(_) => return Err(other("a token request must not be a stream")),
         }
         Ok(translated)
@@ -183,7 +207,9 @@ impl fmt::Debug for LaneTransport {
 
 /// The metadata service's request in the form `endpoint` takes: the same query for another
 /// metadata service, another api-version and another name of the resource id for App Service.
-fn redirected(url: &Url, endpoint: &ManagedIdentityEndpoint) -> Option<Url> {
+/// That can be told which token was `refused`; a metadata service cannot, and gives the same token
+/// until it ends.
+fn redirected(url: &Url, endpoint: &ManagedIdentityEndpoint, refused: Option<&str>) -> Option<Url> {
     let mut target = Url::parse(&endpoint.url).ok()?;
     let app_service = endpoint.header.is_some();
     target.query_pairs_mut().clear().extend_pairs(url.query_pairs().map(
@@ -193,6 +219,10 @@ fn redirected(url: &Url, endpoint: &ManagedIdentityEndpoint) -> Option<Url> {
             _ => (name, value),
         },
     ));
+    if let Some(refused) = refused.filter(|_| app_service) {
+        let told = [("xms_cc", CAPABILITY), ("token_sha256_to_refresh", refused)];
+        target.query_pairs_mut().extend_pairs(told);
+    }
     Some(target)
 }
 
@@ -253,7 +283,7 @@ mod tests {
             header: Some("h".to_owned().into()),
         };
         assert_eq!(
-            redirected(&url, &app_service).expect("URL").as_str(),
+            redirected(&url, &app_service, None).expect("URL").as_str(),
             "http://127.0.0.1:41741/msi/token/?api-version=2019-08-01\
              &resource=https%3A%2F%2Fvault.azure.net&mi_res_id=%2Fsubscriptions%2Fs"
         );
@@ -261,7 +291,7 @@ mod tests {
             url: "http://127.0.0.1:1/metadata/identity/oauth2/token".into(),
             header: None,
         };
-        let redirected = redirected(&url, &pod).expect("URL");
+        let redirected = redirected(&url, &pod, Some("00")).expect("URL");
         assert_eq!(redirected.query(), url.query());
         assert_eq!(redirected.port(), Some(1));
     }

@@ -17,7 +17,7 @@ use super::{
     site::{Tries, Turn},
 };
 use crate::{
-    credential::Token,
+    credential::{Challenge, Rejected, Token},
     error::{Error, Result},
     net::{NetError, Response},
 };
@@ -63,7 +63,7 @@ impl Vault {
         self.learn_tenant(deadline)?;
         let id = request_id()?;
         let mut token = self.credential.token(deadline)?;
-        let mut renewed = false;
+        let (mut renewed, mut challenged) = (false, false);
         let mut last: Option<Error> = None;
         loop {
             let Turn { site, until } = self.sites.turn(&mut tries, deadline);
@@ -86,11 +86,16 @@ impl Vault {
             };
             if let Ok(refused) = &answer
                 && refused.status == 401
-                && !renewed
             {
-                renewed = true;
-                token = self.credential.replacement(&token, deadline)?;
-                continue;
+                let challenge = Challenge::of(refused);
+                // Each kind of refusal is answered once, claims last: they are for a good token.
+                if !challenged && (challenge.is_some() || !renewed) {
+                    renewed = true;
+                    challenged = challenge.is_some();
+                    let rejected = Rejected { token: &token, challenge };
+                    token = self.credential.replacement(&rejected, deadline)?;
+                    continue;
+                }
             }
             if matches!(answer, Err(NetError::Timeout))
                 && call.operation.row().repeatable

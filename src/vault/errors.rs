@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Service,
+    credential::Challenge,
     error::{Error, Remote},
     net::{NetError, Response},
 };
@@ -153,6 +154,11 @@ const RULES: &[Rule] = rules! {
         "the service refused the request";
 };
 
+/// Instead of the advice of 401, where the service asks for claims once more.
+const UNMET_CLAIMS: &str = "the service asks for a token with other claims, and so it does of the \
+     one that was asked for with them: see what Conditional Access demands of this identity (the \
+     metadata service of a virtual machine takes no claims and gives the same token until it ends)";
+
 /// No answer at all: kind, `CK_RV`, its name, advice.
 const NO_ANSWER: &[(&str, CK_RV, &str, &str)] = &[
     (
@@ -250,7 +256,10 @@ pub(super) fn from_response(
         log::debug!("{subject}: HTTP 400");
         return Error::new(rule.rv, format!("{subject}: {}", rule.advice));
     }
-    let advice = rule.advice.replace("{permission}", &operation.missing_permission(service));
+    let mut advice = rule.advice.replace("{permission}", &operation.missing_permission(service));
+    if let Some(challenge) = Challenge::of(answer) {
+        advice = format!("{UNMET_CLAIMS} (base64: {})", challenge.text());
+    }
     let words = clean(words);
     let said = match words.is_empty() {
         true => String::new(),

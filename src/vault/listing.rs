@@ -17,7 +17,10 @@ use super::{
     errors,
     site::{Tries, Turn},
 };
-use crate::error::{Error, Result};
+use crate::{
+    credential::{Challenge, Rejected},
+    error::{Error, Result},
+};
 
 /// A listing ends here even if the service never says so: 25 items a page, 5,000 keys a pool.
 const MAX_PAGES: usize = 20_000;
@@ -116,14 +119,14 @@ impl Vault {
                 }
                 let others = self.sites.many() && round < ROUNDS;
                 let standing = Standing { site, attempt: round, others };
-                let mut rejected = false;
+                let mut rejected = None;
                 self.net
                     .send_all(requests, pace, deadline, |index, answer| {
                         let at = chunk[index];
                         let call = &calls[at];
                         self.note(call, site, &answer, started, (&id, round));
                         if answer.as_ref().is_ok_and(|answer| answer.status == 401) && !renewed {
-                            rejected = true;
+                            rejected = answer.as_ref().ok().map(Challenge::of);
                             again.push(at);
                             return;
                         }
@@ -142,9 +145,10 @@ impl Vault {
                         }
                     })
                     .map_err(|error| errors::from_net(Operation::GetKey, None, &error))?;
-                if rejected {
+                if let Some(challenge) = rejected {
                     renewed = true;
-                    self.credential.replacement(&token, deadline)?;
+                    let rejected = Rejected { token: &token, challenge };
+                    self.credential.replacement(&rejected, deadline)?;
                 }
             }
             open = again;

@@ -47,15 +47,15 @@ const SEED: &str = "
 ";
 
 /// `akv-emulator run` with a vault and a Managed HSM, until dropped.
-struct Emulator {
+pub struct Emulator {
     child: Child,
     tokens: Vec<TokenConfig>,
     control: String,
-    identity_header: String,
+    pub identity_header: String,
 }
 
 impl Emulator {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let deps = env::current_exe().unwrap().parent().unwrap().to_owned();
         let binary = deps.parent().unwrap().join("akv-emulator");
         assert!(binary.is_file(), "{} is missing: cargo build --workspace", binary.display());
@@ -89,12 +89,12 @@ impl Emulator {
         Emulator { child, tokens, control, identity_header }
     }
 
-    fn vault(&self) -> Vault {
+    pub fn vault(&self) -> Vault {
         vault(&self.tokens[0])
     }
 
     /// The vault for a machine with an identity, which asks there for it.
-    fn with_identity(&self, path: &str, header: Option<&str>) -> Vault {
+    pub fn with_identity(&self, path: &str, header: Option<&str>) -> Vault {
         let mut config = self.tokens[0].clone();
         config.credential = CredentialConfig::ManagedIdentity { identity: None };
         config.managed_identity = Some(ManagedIdentityEndpoint {
@@ -106,20 +106,26 @@ impl Emulator {
 
     /// Orders trouble.
     fn order(&self, fault: &str) {
+        self.control("POST", "/faults", fault);
+    }
+
+    /// Asks the control endpoint; gives back the body of its answer.
+    pub fn control(&self, method: &str, path: &str, body: &str) -> String {
         let address = self.control.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         let request = format!(
-            "POST /faults HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: \
-             {}\r\n\r\n{fault}",
-            fault.len()
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    fn hsm(&self) -> Vault {
+    pub fn hsm(&self) -> Vault {
         vault(&self.tokens[1])
     }
 }

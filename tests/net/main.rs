@@ -1,6 +1,7 @@
 //! Rooms 4 and 5 against a server that misbehaves on command: lanes, deadlines, repeats, tokens,
 //! pages. What the real services answer is the emulator's business (tests/it).
 
+mod claims;
 mod credentials;
 mod emulator;
 mod lanes;

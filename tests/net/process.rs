@@ -14,6 +14,7 @@ use akv_pkcs11::{
     vault::{Cipher, KeyRef},
 };
 use akv_wire::EncryptionAlgorithm;
+use cryptoki_sys::CKR_USER_NOT_LOGGED_IN;
 
 use crate::{
     config,
@@ -125,6 +126,15 @@ fn ask_the_azure_cli() {
     assert!(arguments.contains("--scope https://vault.azure.net/.default"), "{arguments}");
     assert!(arguments.contains(&format!("--tenant {}", crate::TENANT)), "{arguments}");
     assert_eq!(threads(), before);
+    // The CLI gives the same token, whatever claims are asked for: that takes a new login.
+    let demanding = service(|_| crate::claims::challenge());
+    let mut other = crate::config(&demanding);
+    other.credential = CredentialConfig::AzureCli;
+    let error = sign(&vault(&other)).unwrap_err();
+    assert_eq!(error.rv(), CKR_USER_NOT_LOGGED_IN);
+    let command = "az login --scope https://vault.azure.net/.default --claims-challenge eyJ";
+    assert!(error.sentence().contains(command), "{error}");
+    assert_eq!(demanding.seen().len(), 1);
     fs::write(folder.join("slow"), "").unwrap();
     config.timeout = Duration::from_millis(400);
     let started = Instant::now();

@@ -324,6 +324,11 @@ fn token_words(fault: &TokenFault) -> String {
             ServiceKind::Vault.resource()
         ),
         TokenFault::Expired => "AKV10001: Error validating token: the token is expired.".to_owned(),
+        TokenFault::Claims(_) => {
+            "AKV10001: Error validating token: continuous access evaluation resulted in a claims \
+             challenge."
+                .to_owned()
+        }
     }
 }
 

@@ -82,7 +82,14 @@ impl Entra {
             Ok(audience) => audience,
             Err(error) => return refusal(400, error.error, &error.message),
         };
-        match self.access_token(&self.tenant, client, audience, life) {
+        let requested = match name {
+            "app-service" => {
+                let refused = call.parameter("token_sha256_to_refresh");
+                self.requested_for(refused, call.parameter("xms_cc"))
+            }
+            _ => Value::Null,
+        };
+        match self.access_token(&self.tenant, client, audience, requested, life) {
             Ok(token) => json_reply(200, &self.managed_token(client, resource, &token)),
             Err(error) => refusal(500, error.error, &error.message),
         }

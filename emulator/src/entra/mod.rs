@@ -4,6 +4,7 @@
 
 mod assertion;
 mod attestation;
+mod demand;
 mod discovery;
 mod jwt;
 mod managed;
@@ -21,7 +22,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::X509;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
 use crate::config::{ClientConfig, Config, ServiceKind};
@@ -62,6 +63,8 @@ pub struct Entra {
     faults: Arc<Faults>,
     /// Signatures that were found good, so that a token is verified once.
     verified: Mutex<BTreeMap<String, Arc<Claims>>>,
+    /// Claims that tokens must have been asked for with.
+    demanded: Mutex<Option<Map<String, Value>>>,
 }
 
 /// What a token says.
@@ -76,6 +79,9 @@ struct Claims {
     oid: String,
     tid: String,
     ver: String,
+    /// What the token was asked for with. (Real tokens show it in many ways.)
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    requested: Value,
 }
 
 /// An OAuth error.
@@ -118,6 +124,7 @@ impl Entra {
             counters,
             faults,
             verified: Mutex::default(),
+            demanded: Mutex::default(),
         })
     }
 
@@ -146,6 +153,7 @@ impl Entra {
         kind: ServiceKind,
     ) -> Result<Principal, TokenFault> {
         let claims = self.claims(headers, &[kind.resource()])?;
+        self.check_demand(&claims.requested)?;
         let client = self.clients.iter().find(|client| client.grants.id == claims.appid);
         let client = client.ok_or(TokenFault::Invalid)?;
         Ok(Principal::new(&client.object_id, &self.issuer(), Arc::clone(&client.grants)))

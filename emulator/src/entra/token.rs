@@ -59,7 +59,8 @@ impl Entra {
             }
         }
         let audience = self.audience(field("scope"), field("resource"))?;
-        let access_token = self.access_token(tenant, client, audience, life)?;
+        let requested = Self::requested(field("claims"))?;
+        let access_token = self.access_token(tenant, client, audience, requested, life)?;
         Ok(json!({
             "token_type": "Bearer",
             "expires_in": self.lifetime,
@@ -68,12 +69,13 @@ impl Entra {
         }))
     }
 
-    /// A token of `tenant` for `client` to use at `audience`.
+    /// A token of `tenant` for `client` to use at `audience`, asked for with `requested` claims.
     pub(super) fn access_token(
         &self,
         tenant: &str,
         client: &Client,
         audience: String,
+        requested: Value,
         life: Option<i64>,
     ) -> Result<String, OAuthError> {
         let now = self.clock.now();
@@ -87,6 +89,7 @@ impl Entra {
             oid: client.object_id.clone(),
             tid: tenant.to_owned(),
             ver: "1.0".to_owned(),
+            requested,
         };
         Ok(jwt::sign(&self.key, &self.key_id, &claims)?)
     }

@@ -253,16 +253,20 @@ impl Service {
                 (outcome.status, outcome.body, "application/json; charset=utf-8")
             }
             Err(refusal) => {
-                if matches!(refusal, Refusal::Unauthorized(_)) {
-                    set(
-                        &mut headers,
-                        "www-authenticate",
-                        &format!(
+                if let Refusal::Unauthorized(fault) = &refusal {
+                    let challenge = match fault {
+                        TokenFault::Claims(claims) => format!(
+                            "Bearer realm=\"\", authorization_uri=\"{}/oauth2/authorize\", \
+                             error=\"insufficient_claims\", claims=\"{claims}\"",
+                            context.authorization
+                        ),
+                        _ => format!(
                             "Bearer authorization=\"{}\", resource=\"{}\"",
                             context.authorization,
                             self.kind.resource()
                         ),
-                    );
+                    };
+                    set(&mut headers, "www-authenticate", &challenge);
                 }
                 if let (Refusal::Throttled, Some(seconds)) = (&refusal, self.switches.retry_after) {
                     set(&mut headers, "retry-after", &seconds.to_string());

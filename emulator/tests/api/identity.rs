@@ -1,5 +1,7 @@
 //! The other ways to prove who one is: certificate, federated workload, managed identity.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::{Padding, Rsa};
@@ -256,4 +258,50 @@ fn the_agent_of_arc_wants_to_see_a_file() {
         assert_eq!(request.status(), 400, "no Metadata header");
         assert_eq!(world.counters()["entra"]["arc"], 6);
     }
+}
+
+/// What continuous access evaluation does: a token is good until the services demand claims that
+/// it was not asked for with.
+#[test]
+fn demanded_claims_are_challenged_for_and_taken() {
+    let world = world();
+    let ready = world.ready();
+    let control = |method: reqwest::Method, body: &str| {
+        let request = world.http.request(method, format!("{}/claims", ready.control));
+        request.body(body.to_owned()).send().expect("send").status()
+    };
+    let demanded = r#"{"acrs":{"essential":true,"value":"c1"}}"#;
+    assert_eq!(control(reqwest::Method::POST, "[]"), 400);
+    let vault = world.vault();
+    assert_eq!(vault.get("/keys").status, 200);
+    assert_eq!(control(reqwest::Method::POST, demanded), 200);
+    let refused = vault.get("/keys");
+    refused.refused(401, "Unauthorized");
+    let challenge = refused.headers["www-authenticate"].to_str().expect("text");
+    assert!(challenge.contains("error=\"insufficient_claims\""), "{challenge}");
+    let (_, claims) = challenge.split_once("claims=\"").expect(challenge);
+    let claims = BASE64_STANDARD.decode(claims.trim_end_matches('"')).expect("base64");
+    assert_eq!(claims, format!(r#"{{"access_token":{demanded}}}"#).as_bytes());
+    assert_eq!(world.hsm().get("/keys").status, 401);
+
+    let ask = |claims: &str| {
+        world.ask_token(&[
+            ("grant_type", "client_credentials"),
+            ("client_id", &ready.client_id),
+            ("client_secret", &ready.client_secret),
+            ("scope", SCOPE),
+            ("claims", claims),
+        ])
+    };
+    assert_eq!(ask("nonsense").status, 400);
+    for (claims, status) in [
+        (r#"{"access_token":{"acrs":{"essential":true,"value":"c2"}}}"#, 401),
+        (std::str::from_utf8(&claims).expect("UTF-8"), 200),
+    ] {
+        let token = ask(claims).ok()["access_token"].as_str().expect("token").to_owned();
+        vault.token.replace(token);
+        assert_eq!(vault.get("/keys").status, status, "{claims}");
+    }
+    assert_eq!(control(reqwest::Method::DELETE, ""), 200);
+    assert_eq!(world.hsm().get("/keys").status, 200);
 }
