@@ -30,6 +30,7 @@ use once_cell::race::OnceBool;
 pub use table::FUNCTIONS;
 
 use crate::{
+    crypto::stack,
     error::{Error, Result},
     module::Module,
 };
@@ -42,6 +43,7 @@ fn boundary(function: &'static str, body: impl FnOnce() -> Result<()>) -> CK_RV 
         Err(Error::new(CKR_GENERAL_ERROR, "a mistake in this module, not in its caller (a panic)"))
     });
     let _ = INSIDE.try_with(|cell| cell.set(inside));
+    stack::wipe();
     // The logger runs inside the boundary too: even its failure must not leave.
     let _ = panic::catch_unwind(AssertUnwindSafe(|| match &outcome {
         Ok(()) => log::trace!("{function}"),

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     curve::Curve, ec_private::EcPrivate, hash::Hash, public::PublicKey, rsa_private::RsaPrivate,
+    stack,
 };
 use crate::{
     error::{Error, Result},
@@ -123,7 +124,7 @@ impl PrivateKey {
 
     /// The unencrypted PrivateKeyInfo (PKCS#8, RFC 5208) in DER: what C_WrapKey wraps.
     pub fn pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>> {
-        match &*self.0 {
+        match self.material() {
             Material::Rsa(key) => key.pkcs8_der(),
             Material::Ec(key) => key.pkcs8_der(),
         }
@@ -223,29 +224,39 @@ impl PrivateKey {
     }
 
     fn as_rsa(&self) -> Result<&RsaPrivate> {
-        match &*self.0 {
+        match self.material() {
             Material::Rsa(key) => Ok(key),
             Material::Ec(_) => refuse!(CKR_KEY_TYPE_INCONSISTENT, "RSA with {self:?}"),
         }
     }
 
     fn as_ec(&self) -> Result<&EcPrivate> {
-        match &*self.0 {
+        match self.material() {
             Material::Ec(key) => Ok(key),
             Material::Rsa(_) => refuse!(CKR_KEY_TYPE_INCONSISTENT, "ECDSA with {self:?}"),
         }
+    }
+
+    fn of(material: Material) -> PrivateKey {
+        stack::touched();
+        PrivateKey(Arc::new(material))
+    }
+
+    fn material(&self) -> &Material {
+        stack::touched();
+        &self.0
     }
 }
 
 impl From<RsaPrivate> for PrivateKey {
     fn from(key: RsaPrivate) -> Self {
-        PrivateKey(Arc::new(Material::Rsa(Box::new(key))))
+        PrivateKey::of(Material::Rsa(Box::new(key)))
     }
 }
 
 impl From<EcPrivate> for PrivateKey {
     fn from(key: EcPrivate) -> Self {
-        PrivateKey(Arc::new(Material::Ec(key)))
+        PrivateKey::of(Material::Ec(key))
     }
 }
 

@@ -208,6 +208,8 @@ impl Connection {
         }
         let answer =
             http1::read_answer(&mut Incoming { connection: self, deadline }, &request.method);
+        // Never more than "would block".
+        let _ = self.tls.read_tls(&mut Wipe);
         match (answer, sent) {
             (Err(NetError::Lost(_)), Err(lost)) => Err(lost),
             (answer, _) => answer,
@@ -392,6 +394,17 @@ fn wait(polled: &mut [PollFd<'_>], deadline: Instant) -> Result<bool, NetError> 
             Ok(_) => return Ok(true),
             Err(error) => return Err(NetError::Resources(error.to_string())),
         }
+    }
+}
+
+/// Reads nothing, and wipes the room for it: rustls decrypts a record where it was read to, and would
+/// keep the answer there until the next one comes.
+struct Wipe;
+
+impl Read for Wipe {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        into.fill(0);
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -236,3 +236,29 @@ fn memory_is_read_where_it_was_written() {
     let copy = forks.copy().display().to_string();
     forks.run(&[&copy, &reserved(&emulator.token(VAULT, "")), "6"]);
 }
+
+/// What the module was told in confidence, and what it decrypted, is nowhere in the process once it
+/// is done with: not in what was freed, not on the stack, not in a buffer that waits to be used
+/// again.
+#[test]
+fn nothing_secret_is_left_in_memory() {
+    let seed = "keys = [
+            { name = 'rsa', kty = 'RSA', size = 2048 },
+            { name = 'aes', kty = 'oct-HSM', size = 256 },
+        ]
+        secrets = [{ name = 'kept', value = 'the-secret-that-a-vault-keeps' }]";
+    // Whoever logs in has another secret than the configuration, which goes on being used.
+    let pin = "operator:what-only-the-operator-knows";
+    let services = "[[vault]]\nname = 'kv1'\n[[hsm]]\nname = 'hsm1'\n[[client]]\n\
+                    id = 'operator'\nsecret = 'what-only-the-operator-knows'\n";
+    let emulator = Emulator::configured(seed, services);
+    let host = Host::compile("wiped.c", &[]);
+    let file = |name: &str, text: &str| {
+        let path = host.folder().join(name);
+        fs::write(&path, text).expect("file");
+        path.display().to_string()
+    };
+    let vault = emulator.token(VAULT, "secrets = ['kept']\nlogin = \"client-secret\"");
+    let configuration = file("reserved", &reserved(&(vault + &emulator.token(HSM, ""))));
+    assert_eq!(host.run(&[&configuration, &file("pin", pin)]), "");
+}

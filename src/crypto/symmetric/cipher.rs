@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{BLOCK, aes, ctr::Ctr, failed, gcm::Gcm};
 use crate::{
+    crypto::stack::{self, Trace},
     error::{Error, Result},
     refuse,
 };
@@ -65,6 +66,7 @@ pub enum Mode {
 pub struct Cipher {
     direction: Direction,
     engine: Engine,
+    _key: Trace,
 }
 
 enum Engine {
@@ -86,7 +88,7 @@ impl Cipher {
             Mode::Ctr { counter_bits, block } => Engine::Ctr(Ctr::new(counter_bits, block, key)?),
             Mode::Gcm { iv, aad, tag_len } => Engine::Gcm(Gcm::new(iv, aad, tag_len, key)?),
         };
-        Ok(Cipher { direction, engine })
+        Ok(Cipher { direction, engine, _key: Trace })
     }
 
     /// Takes the next bytes; gives [`Cipher::update_len`] bytes out.
@@ -94,6 +96,7 @@ impl Cipher {
     /// # Errors
     /// `CKR_DATA_LEN_RANGE` (`CKR_ENCRYPTED_DATA_LEN_RANGE`) when the counter of CTR would repeat.
     pub fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        stack::touched();
         match &mut self.engine {
             Engine::Blocks(blocks) => blocks.update(data),
             Engine::Ctr(ctr) => ctr.apply(data).map_err(|error| length(self.direction, error)),

@@ -11,7 +11,10 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{BLOCK, Cipher, Direction, Mode};
-use crate::{crypto::Hash, error::Result};
+use crate::{
+    crypto::{Hash, stack},
+    error::Result,
+};
 
 /// A secret key of any length. A clone is the same key; the bytes are wiped with the last one.
 #[derive(Clone)]
@@ -26,11 +29,13 @@ struct Secret {
 impl SecretKey {
     /// A key with these bytes.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> SecretKey {
+        stack::touched();
         SecretKey(Arc::new(Secret { bytes, messages: AtomicU64::new(0) }))
     }
 
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
+        stack::touched();
         &self.0.bytes
     }
 
