@@ -25,6 +25,11 @@ failover: ## ten minutes of signatures while two endpoints come and go (SECONDS=
 	AKV_FAILOVER_SECONDS=$(or $(SECONDS),600) cargo test --test it -- --nocapture \
 		no_signature_fails_while_endpoints_come_and_go
 
+soak: ## half an hour of everything at once, with trouble, expiring tokens and reloads (SECONDS=1800)
+	cargo build --workspace --bins --lib
+	AKV_SOAK_SECONDS=$(or $(SECONDS),1800) cargo test --test it -- --nocapture \
+		nothing_fails_that_need_not_fail
+
 lint: ## formatting, clippy, and licences where cargo-deny is there
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -43,6 +43,7 @@ mod service;
 mod session;
 mod signing;
 mod sizes;
+mod soak;
 mod support;
 mod symmetric;
 mod token;

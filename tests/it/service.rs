@@ -172,6 +172,13 @@ impl Emulator {
         left.map(|fault| fault["times"].as_u64().expect("a count")).sum()
     }
 
+    /// The operations for which trouble is still to come.
+    pub fn troubles(&self) -> Vec<String> {
+        let ordered: Value = serde_json::from_str(&self.control("GET", "/faults")).expect("JSON");
+        let ordered = ordered.as_array().expect("an array");
+        ordered.iter().filter_map(|fault| fault["operation"].as_str().map(str::to_owned)).collect()
+    }
+
     /// Cancels all trouble.
     pub fn no_trouble(&self) {
         self.control("DELETE", "/faults");
