@@ -13,6 +13,9 @@ use crate::net::Response;
 const BASE: Duration = Duration::from_millis(100);
 /// The longest pause that is ours to choose.
 const LONGEST: Duration = Duration::from_secs(5);
+/// The longest pause that an answer can ask for. The services ask for seconds; what a broken proxy
+/// says must neither silence a token for days nor end beyond what an [`Instant`] can hold.
+const MOST_ASKED: Duration = Duration::from_secs(3600);
 
 /// An endpoint's pauses. Requests that use keys have one of their own: a listing that fails does
 /// not hold up signatures with keys that are known.
@@ -128,13 +131,14 @@ impl Backoff {
 }
 
 /// The pause an answer asks for: `retry-after-ms` or `x-ms-retry-after-ms` in milliseconds,
-/// `Retry-After` in seconds. (Neither service sends its date form.)
-pub(crate) fn retry_after(answer: &Response) -> Option<Duration> {
+/// `Retry-After` in seconds; at most an hour. (Neither service sends its date form.)
+pub fn retry_after(answer: &Response) -> Option<Duration> {
     let number = |name| answer.header(name)?.trim().parse::<u64>().ok();
     number("retry-after-ms")
         .or_else(|| number("x-ms-retry-after-ms"))
         .map(Duration::from_millis)
         .or_else(|| number("retry-after").map(Duration::from_secs))
+        .map(|pause| pause.min(MOST_ASKED))
 }
 
 /// The pause after `failures` in a row: doubled each time up to five seconds, half of it random.
@@ -174,6 +178,15 @@ mod tests {
         assert_eq!(retry_after(&answer(&[("retry-after-ms", "7")])).unwrap().as_millis(), 7);
         assert_eq!(retry_after(&answer(&[("retry-after", "soon")])), None);
         assert_eq!(retry_after(&answer(&[])), None);
+    }
+
+    #[test]
+    fn a_pause_without_end_is_an_hour() {
+        for header in ["retry-after", "retry-after-ms", "x-ms-retry-after-ms"] {
+            let asked = retry_after(&answer(&[(header, "18446744073709551615")]));
+            assert_eq!(asked, Some(MOST_ASKED), "{header}");
+            Backoff::default().failed(asked);
+        }
     }
 
     #[test]
