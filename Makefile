@@ -30,6 +30,12 @@ soak: ## half an hour of everything at once, with trouble, expiring tokens and r
 	AKV_SOAK_SECONDS=$(or $(SECONDS),1800) cargo test --test it -- --nocapture \
 		nothing_fails_that_need_not_fail
 
+fuzz-smoke: ## a minute of libFuzzer: every target, from the corpus that is here
+	@scripts/fuzz smoke
+
+fuzz: ## one target for longer (TARGET=calls SECONDS=600 SANITIZER=address)
+	@SANITIZER=$(SANITIZER) scripts/fuzz run $(or $(TARGET),calls) $(or $(SECONDS),60)
+
 lint: ## formatting, clippy, and licences where cargo-deny is there
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -69,4 +75,4 @@ install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, B
 deps: ## install what is missing for all this
 	@scripts/install-deps
 
-.PHONY: help quickstart test conformance failover lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps
+.PHONY: help quickstart test conformance failover fuzz-smoke fuzz lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps

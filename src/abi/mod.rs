@@ -27,7 +27,7 @@ use std::{
 use cryptoki_sys::*;
 use once_cell::race::OnceBool;
 
-pub use table::FUNCTIONS;
+pub use table::{ARGUMENTS, FUNCTIONS};
 
 use crate::{
     crypto::stack,

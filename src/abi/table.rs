@@ -232,6 +232,11 @@ macro_rules! cryptoki {
             $((stringify!($n3), cryptoki!(@has $($h3)? $($p3)?)),)*
             $((stringify!($n4), cryptoki!(@has $($h4)? $($p4)?)),)*
         ];
+
+        /// The arguments of each, in the same order, as this table writes them: for programs that
+        /// make calls up (fuzz/).
+        pub const ARGUMENTS: &[&str] =
+            &[$(stringify!($a2),)* $(stringify!($a3),)* $(stringify!($a4),)*];
     };
     (@has) => { false };
     (@has $handler:path) => { true };

@@ -19,7 +19,7 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 
 /// Where an answer's bytes come from.
-pub(super) trait Source {
+pub trait Source {
     /// Appends at least one byte; false at the end of the connection.
     ///
     /// # Errors
@@ -28,8 +28,10 @@ pub(super) trait Source {
 }
 
 /// An answer, and whether another request may follow on its connection.
-pub(super) struct Answer {
+pub struct Answer {
+    /// Status, headers and the whole body.
     pub response: Response,
+    /// Nothing of the answer is left over on the connection, and neither side closes it.
     pub reusable: bool,
 }
 
@@ -78,7 +80,7 @@ fn host_and_port(url: &Url) -> String {
 /// # Errors
 /// Those of the source; [`NetError::TooLong`]; [`NetError::Lost`] for what is no HTTP/1.1 answer,
 /// or ends before it is whole.
-pub(super) fn read_answer(source: &mut impl Source, method: &Method) -> Result<Answer, NetError> {
+pub fn read_answer(source: &mut impl Source, method: &Method) -> Result<Answer, NetError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let head = loop {
         match Head::parse(&bytes, method)? {

@@ -8,7 +8,7 @@
 
 mod direct;
 mod dns;
-mod http1;
+pub mod http1;
 mod lane;
 mod message;
 mod resolver;

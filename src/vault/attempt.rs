@@ -358,7 +358,7 @@ impl Vault {
 
 /// The tenant of a challenge: the first path segment of the authorization URL. The URL's host is
 /// ignored: tokens are asked for at the configured authority only.
-fn tenant_of(challenge: &str) -> Option<String> {
+pub fn tenant_of(challenge: &str) -> Option<String> {
     let (_, rest) = challenge
         .split_once("authorization=\"")
         .or_else(|| challenge.split_once("authorization_uri=\""))?;

@@ -234,7 +234,7 @@ fn rule(status: u16, codes: [&str; 2], operation: Operation) -> Option<&'static 
 }
 
 /// The error of an answer that is no 2xx. Its body may be anything, or nothing.
-pub(super) fn from_response(
+pub fn from_response(
     operation: Operation,
     key: Option<KeyRef<'_>>,
     service: Service,

@@ -29,12 +29,13 @@ use akv_wire::{
 };
 use cryptoki_sys::CKR_DEVICE_ERROR;
 
-use self::{call::Call, replica::Matches, site::Sites};
 pub use self::{
+    attempt::tenant_of,
     crypto::{Cipher, Ciphered, MAX_RANDOM},
-    errors::{is_conflict, is_forbidden, is_lost_answer, is_not_found},
+    errors::{from_response, is_conflict, is_forbidden, is_lost_answer, is_not_found},
     operation::Operation,
 };
+use self::{call::Call, replica::Matches, site::Sites};
 use crate::{
     config::{Replica, Service, TokenConfig},
     credential::{Credential, LoginSecret, Token},

@@ -1,0 +1,5 @@
+//! See the module of this name.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| akv_pkcs11_fuzz::digest_info::run(input));
