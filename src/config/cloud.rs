@@ -74,7 +74,12 @@ pub fn by_host(host: &str) -> Option<&'static Cloud> {
 /// The end of a sentence that starts with the key.
 pub fn parse_endpoint(text: &str) -> Result<(String, u16), String> {
     let url = origin(text, "https")?;
-    Ok((url.host_str().unwrap_or_default().to_owned(), url.port().unwrap_or(443)))
+    let host = url.host_str().unwrap_or_default();
+    // A single dot at the end stands for the root; the URL standard lets the others pass.
+    if host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty) {
+        return Err(format!("{text:?} has a host with an empty label: {host:?}"));
+    }
+    Ok((host.to_owned(), url.port().unwrap_or(443)))
 }
 
 /// `https://host[:port]` without the slash at the end.

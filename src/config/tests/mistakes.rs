@@ -306,7 +306,11 @@ fn mistakes_outside_of_one_token() {
         ),
         (
             "[[token]]\nendpoint = \"https://.vault.azure.net\"",
-            ":2: token 1: endpoint host \".vault.azure.net\" has no suffix of Azure, so service, authority and scope must be given; service is missing",
+            ":2: token 1: endpoint \"https://.vault.azure.net\" has a host with an empty label: \".vault.azure.net\"",
+        ),
+        (
+            "[[token]]\nendpoint = \"https:..a..vault.azure.net\"",
+            ":2: token 1: endpoint \"https:..a..vault.azure.net\" has a host with an empty label: \"..a..vault.azure.net\"",
         ),
         (
             "[[token]]\nendpoint = \"https://kv.corp.example\"\nservice = \"vault\"",
