@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+
+use crate::groups::profile_names;
 
 /// Tells the truth about a PKCS#11 module: tries the standard's rules, each by its clause.
 #[derive(Debug, Parser)]
@@ -68,8 +70,8 @@ pub struct Target {
     /// A folder with the profiles' own test cases (BL-M-1-32.xml …), executed where present.
     #[arg(long, value_name = "FOLDER")]
     pub profiles: Option<PathBuf>,
-    /// Only this profile: baseline, extended, authentication, certificates.
-    #[arg(long, value_name = "NAME")]
+    /// Only the cases of this profile, whether the token claims it or not.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(profile_names()))]
     pub profile: Vec<String>,
 }
 

@@ -140,6 +140,7 @@ fn run(options: &Run) -> Result<bool, String> {
         }
         None => counts.failed == 0,
     };
+    eprintln!("{:.1} s", report.seconds);
     say(&counts.to_string())?;
     Ok(good && counts.passed > 0)
 }

@@ -185,7 +185,9 @@ impl Scheme {
 
 macro_rules! known {
     ($($name:ident $clause:literal $scheme:expr;)*) => {
-        /// The mechanisms that are tried, with their clause.
+        /// The mechanisms that are tried, with their clause: the number of its heading in chapter 6
+        /// of the sources of PKCS#11 3.2 (oasis-tcs/pkcs11, working/doc/spec), where a hash is not
+        /// a heading of its own but a row (6.1.14, 6.1.15, 6.3.13).
         pub const KNOWN: &[(CK_MECHANISM_TYPE, &str, &str, Scheme)] =
             &[$(($name, stringify!($name), $clause, $scheme),)*];
     };
@@ -202,29 +204,29 @@ known! {
     CKM_SHA3_384 "6.30" Scheme::Digest(&HASHES[7]);
     CKM_SHA3_512 "6.31" Scheme::Digest(&HASHES[8]);
     CKM_RSA_PKCS_KEY_PAIR_GEN "6.1.4" Scheme::RsaPair;
-    CKM_EC_KEY_PAIR_GEN "6.3.10" Scheme::EcPair;
+    CKM_EC_KEY_PAIR_GEN "6.3.9" Scheme::EcPair;
     CKM_RSA_PKCS "6.1.6" Scheme::Pkcs1(None);
-    CKM_SHA1_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[0]));
-    CKM_SHA224_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[1]));
-    CKM_SHA256_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[2]));
-    CKM_SHA384_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[3]));
-    CKM_SHA512_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[4]));
-    CKM_SHA3_224_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[5]));
-    CKM_SHA3_256_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[6]));
-    CKM_SHA3_384_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[7]));
-    CKM_SHA3_512_RSA_PKCS "6.1.12" Scheme::Pkcs1(Some(&HASHES[8]));
+    CKM_SHA1_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[0]));
+    CKM_SHA224_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[1]));
+    CKM_SHA256_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[2]));
+    CKM_SHA384_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[3]));
+    CKM_SHA512_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[4]));
+    CKM_SHA3_224_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[5]));
+    CKM_SHA3_256_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[6]));
+    CKM_SHA3_384_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[7]));
+    CKM_SHA3_512_RSA_PKCS "6.1.14" Scheme::Pkcs1(Some(&HASHES[8]));
     CKM_RSA_PKCS_OAEP "6.1.8" Scheme::Oaep;
-    CKM_RSA_X_509 "6.1.11" Scheme::Raw;
+    CKM_RSA_X_509 "6.1.12" Scheme::Raw;
     CKM_RSA_PKCS_PSS "6.1.10" Scheme::Pss(None);
-    CKM_SHA1_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[0]));
-    CKM_SHA224_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[1]));
-    CKM_SHA256_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[2]));
-    CKM_SHA384_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[3]));
-    CKM_SHA512_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[4]));
-    CKM_SHA3_224_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[5]));
-    CKM_SHA3_256_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[6]));
-    CKM_SHA3_384_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[7]));
-    CKM_SHA3_512_RSA_PKCS_PSS "6.1.13" Scheme::Pss(Some(&HASHES[8]));
+    CKM_SHA1_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[0]));
+    CKM_SHA224_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[1]));
+    CKM_SHA256_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[2]));
+    CKM_SHA384_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[3]));
+    CKM_SHA512_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[4]));
+    CKM_SHA3_224_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[5]));
+    CKM_SHA3_256_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[6]));
+    CKM_SHA3_384_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[7]));
+    CKM_SHA3_512_RSA_PKCS_PSS "6.1.15" Scheme::Pss(Some(&HASHES[8]));
     CKM_ECDSA "6.3.12" Scheme::Ecdsa(None);
     CKM_ECDSA_SHA1 "6.3.13" Scheme::Ecdsa(Some(&HASHES[0]));
     CKM_ECDSA_SHA224 "6.3.13" Scheme::Ecdsa(Some(&HASHES[1]));
@@ -235,11 +237,11 @@ known! {
     CKM_ECDSA_SHA3_256 "6.3.13" Scheme::Ecdsa(Some(&HASHES[6]));
     CKM_ECDSA_SHA3_384 "6.3.13" Scheme::Ecdsa(Some(&HASHES[7]));
     CKM_ECDSA_SHA3_512 "6.3.13" Scheme::Ecdsa(Some(&HASHES[8]));
-    CKM_SHA_1_HMAC "6.20.3" Scheme::Hmac(&HASHES[0]);
-    CKM_SHA224_HMAC "6.21.3" Scheme::Hmac(&HASHES[1]);
-    CKM_SHA256_HMAC "6.22.3" Scheme::Hmac(&HASHES[2]);
-    CKM_SHA384_HMAC "6.23.3" Scheme::Hmac(&HASHES[3]);
-    CKM_SHA512_HMAC "6.24.3" Scheme::Hmac(&HASHES[4]);
+    CKM_SHA_1_HMAC "6.20.4" Scheme::Hmac(&HASHES[0]);
+    CKM_SHA224_HMAC "6.21.4" Scheme::Hmac(&HASHES[1]);
+    CKM_SHA256_HMAC "6.22.4" Scheme::Hmac(&HASHES[2]);
+    CKM_SHA384_HMAC "6.23.4" Scheme::Hmac(&HASHES[3]);
+    CKM_SHA512_HMAC "6.24.4" Scheme::Hmac(&HASHES[4]);
     CKM_AES_ECB "6.10.4" Scheme::Aes(Mode::Ecb);
     CKM_AES_CBC "6.10.5" Scheme::Aes(Mode::Cbc);
     CKM_AES_CBC_PAD "6.10.6" Scheme::Aes(Mode::CbcPad);

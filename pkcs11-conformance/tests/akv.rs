@@ -20,7 +20,7 @@ fn managed_hsm() {
 #[test]
 fn managed_hsm_with_all_mechanisms() {
     let result = expected("hsm1", "akv-hsm.toml", ALL);
-    assert!(result.passed() > 4000, "{}", result.text);
+    assert!(result.passed().len() > 4000, "{}", result.text);
 }
 
 /// The configuration of such a token.
@@ -43,9 +43,35 @@ fn run(token: &str, with: &[(&str, &str)]) -> Run {
 fn expected(token: &str, file: &str, with: &[(&str, &str)]) -> Outcome {
     let result = run(token, with).expecting(file).go();
     assert!(result.success, "{}", result.text);
-    assert!(result.passed() > 3000, "{}", result.text);
+    assert!(result.passed().len() > 3000, "{}", result.text);
     eprintln!("{}", result.text);
     result
+}
+
+/// Each profile alone, by its own test case where that is there: nothing else is tried.
+#[test]
+fn each_profile_alone() {
+    let cases = support::root().join("../shared/oasis").is_dir();
+    for (name, file) in [
+        ("baseline", "BL-M-1-32.xml"),
+        ("extended", "EXT-M-1-32.xml"),
+        ("authentication", "AUTH-M-1-32.xml"),
+        ("certificates", "CERT-M-1-32.xml"),
+    ] {
+        let result = run("kv1", &[]).arg("--profile").arg(name).go();
+        // The token has no certificate: what its profile says of them can only be skipped.
+        let tried = result.passed().into_iter().chain(result.skipped_for("certificate"));
+        let tried: Vec<String> = tried.filter(|id| !id.starts_with("profiles/claims")).collect();
+        let own = format!("profiles/{name}");
+        assert!(tried.iter().any(|id| id.starts_with(&own)), "{name}: {}", result.text);
+        let case = format!("profiles/test-cases[{file}]");
+        assert!(tried.iter().all(|id| id.starts_with(&own) || *id == case), "{name}: {tried:?}");
+        let unasked = result.skipped_for("not asked for");
+        assert!(!unasked.contains(&case) || !cases, "{name}: {}", result.text);
+        assert_eq!(result.failed().len(), 0, "{name}: {}", result.text);
+    }
+    let none = support::fails(&["run", "--module", "none.so", "--profile", "nothing"]);
+    assert!(none.contains("baseline, extended, authentication, certificates"), "{none}");
 }
 
 /// README's line: the counts of the last row of docs/conformance.md.

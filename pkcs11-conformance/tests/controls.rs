@@ -14,7 +14,7 @@ fn softhsm_fails_where_it_is_known_to() {
     let run = Run::of(&support::softhsm_module()).softhsm(&softhsm).expecting("softhsm2.toml");
     let result = run.go();
     assert!(result.success, "{}", result.text);
-    assert!(result.passed() > 500, "{}", result.text);
+    assert!(result.passed().len() > 500, "{}", result.text);
 }
 
 /// A fault, the group that sees it, and the start of the result that shows it.
@@ -124,7 +124,7 @@ fn read_only_leaves_the_token_as_it_was() {
     let before = softhsm.files();
     let run = Run::of(&support::softhsm_module()).softhsm(&softhsm).arg("--read-only");
     let result = run.arg("--group").arg("signatures").arg("--group").arg("sessions").go();
-    assert!(result.passed() > 50, "{}", result.text);
+    assert!(result.passed().len() > 50, "{}", result.text);
     assert_eq!(before, softhsm.files());
 }
 
@@ -157,6 +157,11 @@ fn reports_are_well_formed() {
     let sum: usize =
         counts.split(", ").filter_map(|part| part.split(' ').next()?.parse::<usize>().ok()).sum();
     assert_eq!(cases, sum, "{counts}");
+    let failures = document.descendants().filter(|node| node.has_tag_name("failure")).count();
+    assert_eq!(failures, result.failed().len(), "{counts}");
+    assert_eq!(result.text.lines().last(), Some(counts), "the summary is the last line");
+    let mut seconds = result.text.lines().filter_map(|line| line.strip_suffix(" s")?.parse().ok());
+    assert!(seconds.next_back().is_some_and(|seconds: f64| seconds > 0.0), "{}", result.text);
     let text = std::fs::read_to_string(markdown).expect("markdown");
     assert!(text.contains("sessions/logout-first"), "{text}");
 }

@@ -76,7 +76,7 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "parameter-wrong",
-            clause: "6.10, 6.11.2, 6.13.6, 6.16.2",
+            clause: "6.10, 6.11.2, 6.13.7, 6.16.2",
             title: "An IV, counter or tag of the wrong size is CKR_MECHANISM_PARAM_INVALID.",
             run: parameter_wrong,
         },

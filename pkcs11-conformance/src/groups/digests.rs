@@ -18,7 +18,7 @@ pub const GROUP: Group = Group {
     cases: &[
         Case {
             id: "digests",
-            clause: "6.20",
+            clause: "6.20.2",
             title: "Messages around each block's end have the digest that OpenSSL says.",
             run: digests,
         },
@@ -30,7 +30,7 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "hmac",
-            clause: "6.20",
+            clause: "6.20.4",
             title: "HMACs with an imported key are those that OpenSSL says.",
             run: hmacs,
         },

@@ -52,6 +52,11 @@ pub const GROUPS: &[Group] = &[
     profiles::GROUP,
 ];
 
+/// The names of the profiles, as `--profile` takes them.
+pub fn profile_names() -> impl Iterator<Item = &'static str> {
+    profiles::PROFILES.iter().map(|(name, ..)| *name)
+}
+
 /// The group of this name.
 pub fn find(name: &str) -> Option<&'static Group> {
     GROUPS.iter().find(|group| group.name == name)

@@ -64,7 +64,7 @@ pub const GROUP: Group = Group {
 };
 
 /// Name, CKP_…, test case.
-const PROFILES: &[(&str, CK_PROFILE_ID, &str)] = &[
+pub const PROFILES: &[(&str, CK_PROFILE_ID, &str)] = &[
     ("baseline", CKP_BASELINE_PROVIDER, "BL-M-1-32.xml"),
     ("extended", CKP_EXTENDED_PROVIDER, "EXT-M-1-32.xml"),
     ("authentication", CKP_AUTHENTICATION_TOKEN, "AUTH-M-1-32.xml"),

@@ -29,7 +29,7 @@ pub const GROUP: Group = Group {
     cases: &[
         Case {
             id: "hashing",
-            clause: "6.1.12, 6.1.13, 6.3.13",
+            clause: "6.1.14, 6.1.15, 6.3.13",
             title: "A mechanism that hashes signs messages of any length, whole and in parts.",
             run: hashing,
         },

@@ -45,7 +45,7 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "hmac",
-            clause: "6.20.3",
+            clause: "6.20.4",
             title: "HMAC: valid tags are made and verified, changed ones are refused.",
             run: hmacs,
         },

@@ -361,7 +361,7 @@ fn ecdh(context: &mut Context) -> Outcome {
             deriver.set_peer(&theirs).map_err(broken)?;
             let wanted = deriver.derive_to_vec().map_err(broken)?;
             let point = oracle::ec_point(&own).map_err(broken)?;
-            // The point bare, which every version allows (6.3.14).
+            // The point bare, which every version allows (6.3.16).
             let bare = &point[point.len() - 1 - 2 * curve.size()..];
             let template = vec![
                 (CKA_CLASS, number(CKO_SECRET_KEY)),

@@ -183,11 +183,20 @@ impl Run {
 
 impl Outcome {
     fn ids(&self, status: &str) -> BTreeSet<String> {
+        self.ids_of(status, |_| true)
+    }
+
+    fn ids_of(&self, status: &str, fits: impl Fn(&Value) -> bool) -> BTreeSet<String> {
         let text = fs::read(&self.json).unwrap_or_else(|_| panic!("no result:\n{}", self.text));
         let value: Value = serde_json::from_slice(&text).expect("JSON");
         let results = value["results"].as_array().expect("results").clone();
-        let of = results.into_iter().filter(|one| one["status"] == status);
+        let of = results.into_iter().filter(|one| one["status"] == status && fits(one));
         of.filter_map(|one| one["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// What was skipped with a reason that has these words.
+    pub fn skipped_for(&self, words: &str) -> BTreeSet<String> {
+        self.ids_of("skipped", |one| one["detail"].as_str().is_some_and(|it| it.contains(words)))
     }
 
     /// What failed.
@@ -195,9 +204,9 @@ impl Outcome {
         self.ids("failed")
     }
 
-    /// How much passed.
-    pub fn passed(&self) -> usize {
-        self.ids("passed").len()
+    /// What passed.
+    pub fn passed(&self) -> BTreeSet<String> {
+        self.ids("passed")
     }
 }
 
@@ -205,6 +214,13 @@ impl Outcome {
 pub fn program(args: &[&OsStr]) -> (bool, String) {
     let output = Command::new(PROGRAM).args(args).output().expect("the program runs");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs the program with arguments that it refuses: what it says of them.
+pub fn fails(args: &[&str]) -> String {
+    let output = Command::new(PROGRAM).args(args).output().expect("the program runs");
+    assert!(!output.status.success(), "{args:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// What a command prints.
