@@ -39,8 +39,8 @@ pub(super) fn generate(
     }
     parameter::none(mechanism, &parameter)?;
     let template = Template::new(CKO_SECRET_KEY, &template.values()?)?;
+    super::object::writable(&session, template.on_token())?;
     let generating = GeneratingSecret::new(slot, mechanism, template)?;
-    super::object::writable(&session, generating.is_on_token())?;
     super::object::visible(slot, generating.is_private(slot))?;
     key.put(generating.run(slot, session.handle)?)
 }

@@ -101,12 +101,12 @@ pub(super) fn login(
 /// Why the security officer is not logged in: what the state of the token forbids comes first.
 fn no_officer(module: &Module, slot: &Slot) -> Error {
     let (all, writing) = module.session_counts(slot);
-    if slot.is_logged_in() {
-        return Error::new(CKR_USER_ANOTHER_ALREADY_LOGGED_IN, "the user is logged in");
-    }
     if all > writing {
         let sentence = format!("{} read-only sessions are open", all - writing);
         return Error::new(CKR_SESSION_READ_ONLY_EXISTS, sentence);
+    }
+    if slot.is_logged_in() {
+        return Error::new(CKR_USER_ANOTHER_ALREADY_LOGGED_IN, "the user is logged in");
     }
     let sentence = "there is no security officer: vaults are administered in Azure";
     Error::new(CKR_PIN_LOCKED, sentence)

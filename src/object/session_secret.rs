@@ -28,7 +28,7 @@ const GENERIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
 /// C_GenerateKey for the session: `key_type` is the mechanism's.
 ///
 /// # Errors
-/// CKR_TEMPLATE_INCOMPLETE without CKA_VALUE_LEN, CKR_KEY_SIZE_RANGE, CKR_TEMPLATE_INCONSISTENT.
+/// CKR_TEMPLATE_INCOMPLETE without CKA_VALUE_LEN, CKR_ATTRIBUTE_VALUE_INVALID, CKR_TEMPLATE_INCONSISTENT.
 pub fn generated(
     key_type: CK_KEY_TYPE,
     template: &Template,
@@ -133,7 +133,7 @@ pub fn check_unwrapped(template: &Template, length: usize) -> Result<()> {
 /// CKA_VALUE_LEN of a template that makes a key.
 ///
 /// # Errors
-/// CKR_TEMPLATE_INCOMPLETE, CKR_KEY_SIZE_RANGE.
+/// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID.
 pub fn length_of(key_type: CK_KEY_TYPE, template: &Template) -> Result<usize> {
     template.required(CKA_VALUE_LEN)?;
     check_length(key_type, template.ulong(CKA_VALUE_LEN).unwrap_or_default())
@@ -144,7 +144,7 @@ fn check_length(key_type: CK_KEY_TYPE, length: CK_ULONG) -> Result<usize> {
         (CKK_AES, Ok(length @ (16 | 24 | 32))) => Ok(length),
         (CKK_GENERIC_SECRET, Ok(length @ 1..=MAX_SECRET)) => Ok(length),
         _ => Err(Error::new(
-            CKR_KEY_SIZE_RANGE,
+            CKR_ATTRIBUTE_VALUE_INVALID,
             format!(
                 "a secret key of {length} bytes: AES has 16, 24 or 32, a generic secret 1 to \
                  {MAX_SECRET}"

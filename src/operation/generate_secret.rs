@@ -36,7 +36,7 @@ impl GeneratingSecret {
     ///
     /// # Errors
     /// CKR_MECHANISM_INVALID; CKR_TEMPLATE_INCOMPLETE, CKR_TEMPLATE_INCONSISTENT,
-    /// CKR_KEY_SIZE_RANGE.
+    /// CKR_ATTRIBUTE_VALUE_INVALID.
     pub fn new(slot: &Slot, mechanism: &Mechanism, template: Template) -> Result<GeneratingSecret> {
         let home = if template.on_token() { Home::Service } else { Home::Session };
         let key_type = mechanism.key_type().unwrap_or(CK_ULONG::MAX);
@@ -55,7 +55,7 @@ impl GeneratingSecret {
             check_for_service(&template)?;
             if !matches!(bits, 128 | 192 | 256) {
                 let sentence = format!("{bits} bits: the service makes 128, 192 or 256");
-                return Err(Error::new(CKR_KEY_SIZE_RANGE, sentence));
+                return Err(Error::new(CKR_ATTRIBUTE_VALUE_INVALID, sentence));
             }
         }
         check_usages(key_type, &template)?;
