@@ -2,7 +2,7 @@
 //! service is a port where nobody listens: what needs it fails, and what does not is done here.
 
 mod arguments;
-mod functions;
+pub mod functions;
 mod seeds;
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
 pub use seeds::seeds;
 
 /// What the module is told: two tokens whose service is not there.
-const CONFIGURATION: &str = "akv-pkcs11:log.level = 'off'
+pub const CONFIGURATION: &str = "akv-pkcs11:log.level = 'off'
 [[token]]
 endpoint = 'https://127.0.0.1:1'
 label = 'vault'
