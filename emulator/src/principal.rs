@@ -141,12 +141,19 @@ fn action(kind: ServiceKind, collection: &str, permission: &str, deleted: bool) 
     let row = ACTIONS.iter().find(|(name, ..)| *name == permission);
     match (kind, row) {
         (ServiceKind::ManagedHsm, Some((_, _, action))) => {
-            let collection = if deleted { "deletedKeys" } else { "keys" };
+            let collection = if deleted { "keys/deletedKeys" } else { "keys" };
             format!("Microsoft.KeyVault/managedHsm/{collection}/{action}")
         }
         (ServiceKind::ManagedHsm, None) => "Microsoft.KeyVault/managedHsm/rng/action".to_owned(),
         (ServiceKind::Vault, row) => {
-            let action = row.map_or(permission, |(_, action, _)| action);
+            // Values of secrets, and rotation policies, have data actions of their own.
+            let (collection, action) = match (collection, permission) {
+                ("secrets", "get") => (collection, "getSecret/action"),
+                ("secrets", "list") => (collection, "readMetadata/action"),
+                ("keys", "getrotationpolicy") => ("keyrotationpolicies", "read"),
+                ("keys", "setrotationpolicy") => ("keyrotationpolicies", "write"),
+                _ => (collection, row.map_or(permission, |(_, action, _)| action)),
+            };
             format!("Microsoft.KeyVault/vaults/{collection}/{action}")
         }
     }

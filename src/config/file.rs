@@ -84,6 +84,15 @@ pub fn read_certificates(path: &Path) -> Result<PemFile, String> {
     Ok(PemFile { path: path.to_owned(), pem: pem.to_vec() })
 }
 
+/// Reads a file that holds nothing secret.
+///
+/// # Errors
+/// A sentence that begins with the path.
+pub fn read_public(path: &Path) -> Result<Vec<u8>, String> {
+    let (bytes, _) = read(path).map_err(|fault| describe(path, &fault))?;
+    Ok(bytes.to_vec())
+}
+
 /// The `*.pem` and `*.crt` files of a directory, by name. A file there that is no certificate is a
 /// warning: the directory is written to by others at any time.
 ///

@@ -224,6 +224,15 @@ pub static TOKEN: &[Key] = &[
                   `name/version`. No list permission is needed then.",
     },
     Key {
+        name: "public_keys",
+        kind: Strings,
+        absent: Means("none: the service tells them"),
+        example: r#"{ www = "www-key.pem" }"#,
+        meaning: "PEM files with the public key, or a certificate, of keys named as in `keys`: the \
+                  service is not asked for these keys, so that the permission to use them is all \
+                  that is needed ([Least privilege](#least-privilege)).",
+    },
+    Key {
         name: "versions",
         kind: OneOf(&["current", "enabled"]),
         absent: Is(r#""current""#),

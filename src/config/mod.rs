@@ -12,6 +12,7 @@ mod file;
 pub mod keys;
 mod model;
 mod pin;
+mod public_key;
 mod replica;
 mod rules;
 mod section;

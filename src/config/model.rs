@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use akv_wire::{ApiVersion, Feature};
 use zeroize::Zeroizing;
 
-use crate::mechanism::choice::Choice;
+use crate::{crypto::PublicKey, mechanism::choice::Choice};
 
 /// A configuration that was found valid. Cloned into a forked child as plain data.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub struct TokenConfig {
     pub scope: String,
     /// When given: the only keys this token shows, and no list permission is needed.
     pub keys: Option<Vec<KeyName>>,
+    /// Keys whose public part is here, so that the service is not asked for it; no name twice.
+    pub public_keys: Vec<GivenKey>,
     /// Certificate files (leaf matched to a key by public key, chain certificates following).
     pub certificates: Vec<PemFile>,
     /// Directory whose `*.pem`/`*.crt` files are certificates too, and where
@@ -143,6 +145,11 @@ pub struct Replica {
 }
 
 impl TokenConfig {
+    /// What the configuration gives of a key, whatever the case of its name.
+    pub fn given_key(&self, name: &str) -> Option<&GivenKey> {
+        self.public_keys.iter().find(|given| given.key.name.eq_ignore_ascii_case(name))
+    }
+
     /// Whether the service has a feature with the `api_version` it is asked with.
     pub fn has(&self, feature: Feature) -> bool {
         self.api_version.parse::<ApiVersion>().is_ok_and(|version| version.has(feature))
@@ -176,6 +183,17 @@ pub struct KeyName {
     pub name: String,
     /// 32 hex digits; None = current.
     pub version: Option<String>,
+}
+
+/// A key whose public part the configuration gives.
+#[derive(Clone, Debug)]
+pub struct GivenKey {
+    /// Which key; without a version requests name none, and mean the current one.
+    pub key: KeyName,
+    /// The file that the public key is from, for messages.
+    pub path: PathBuf,
+    /// The public key.
+    pub public: PublicKey,
 }
 
 /// Secrets that a token shows.

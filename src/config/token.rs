@@ -10,7 +10,7 @@ use super::{
     cloud::{self, Cloud},
     convert::Context,
     credential::{self, Credential},
-    file, keys, pin, replica, rules,
+    file, keys, pin, public_key, replica, rules,
     section::Section,
     value::{Item, Items, Raw},
 };
@@ -75,6 +75,8 @@ pub fn read(
         }
         None => None,
     };
+    let key_names = key_names(s)?;
+    let public_keys = public_key::read(s, context.folder, key_names.as_deref())?;
     let api_version = s.need("api_version", s.text("api_version"))?;
     let hmac = s.need("hmac", s.flag("hmac"))?;
     if hmac && !api_version.parse::<ApiVersion>().is_ok_and(|api| api.has(Feature::Hmac)) {
@@ -121,7 +123,8 @@ pub fn read(
         credential,
         managed_identity,
         tenant,
-        keys: key_names(s)?,
+        keys: key_names,
+        public_keys,
         certificates,
         certificate_dir: s.path("certificate_dir").map(ToOwned::to_owned),
         certificate_chains: s.need("certificate_chains", s.flag("certificate_chains"))?,

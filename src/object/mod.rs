@@ -5,6 +5,7 @@ pub mod attribute;
 pub mod certificate;
 pub mod data;
 pub mod dates;
+pub mod given;
 pub mod naming;
 pub mod nested;
 pub mod profile;
@@ -25,6 +26,7 @@ pub use values::Attributes;
 use crate::{
     crypto::{Curve, PrivateKey, PublicKey, symmetric::SecretKey},
     error::{Error, Result},
+    vault::KeyRef,
 };
 use attribute::{Classes, name_of, row_of};
 
@@ -59,7 +61,7 @@ pub enum Material {
 pub struct VaultKey {
     /// The key's name, as the service spells it.
     pub name: String,
-    /// 32 hex digits.
+    /// 32 hex digits; empty where requests name no version and mean the current one.
     pub version: String,
     /// Its identifier as the service wrote it: `https://{host}/keys/{name}/{version}`.
     pub id: String,
@@ -82,6 +84,12 @@ pub enum VaultKeyKind {
 }
 
 impl VaultKey {
+    /// What requests name it.
+    pub fn reference(&self) -> KeyRef<'_> {
+        let version = Some(self.version.as_str()).filter(|version| !version.is_empty());
+        KeyRef { name: &self.name, version }
+    }
+
     /// The public key of a pair.
     pub fn public(&self) -> Option<&PublicKey> {
         match &self.kind {

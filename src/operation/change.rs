@@ -21,7 +21,6 @@ use crate::{
         template::{Template, inconsistent},
     },
     slot::Slot,
-    vault::KeyRef,
 };
 
 /// Changes attributes of an object.
@@ -86,7 +85,7 @@ fn vault_key_of(slot: &Slot, object: &Object) -> Option<Arc<VaultKey>> {
 /// Label and id go into our tag, dates and usages into the key's attributes. Tags are read,
 /// changed and written: a change that somebody else makes in between is lost.
 fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()> {
-    let reference = KeyRef::version(&key.name, &key.version);
+    let reference = key.reference();
     let bundle = slot.note(slot.vault.key(reference))?;
     let mut tags = bundle.tags.clone().unwrap_or_default();
     let mut tag = tags.get(TAG).map(|value| Tag::parse(value)).unwrap_or_default();

@@ -25,6 +25,7 @@ use crate::{
     config::{KeyName, Versions, name_is_legal},
     error::{Error, Result},
     object::{
+        given,
         naming::{name_of_label, versioned},
         project::{self, Standing},
         store::{Found as Finding, Knowledge, Wanted},
@@ -97,6 +98,9 @@ fn serve_stale(slot: &Slot, error: &Error) {
 pub fn learn_name(slot: &Slot, name: &str) -> Result<()> {
     let is_known = || slot.store.knowledge(name, slot.ttl()) != Knowledge::Stale;
     if is_known() {
+        return Ok(());
+    }
+    if show_given(slot, name) {
         return Ok(());
     }
     let deadline = slot.vault.find_deadline();
@@ -291,6 +295,18 @@ fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
+/// Shows a key whose public part the configuration gives; false for any other.
+fn show_given(slot: &Slot, name: &str) -> bool {
+    let Some(given) = slot.token.given_key(name) else { return false };
+    let version = given.key.version.clone().unwrap_or_default();
+    let finding = Finding { versions: vec![version], ..Finding::default() };
+    match project::objects(&given::bundle(given, &slot.token), &slot.token, Standing::Meant) {
+        Ok(objects) => drop(slot.store.put_name(&given.key.name, finding, objects)),
+        Err(error) => log::warn!("key '{name}' is left out: {error}"),
+    }
+    true
+}
+
 /// What is sought of one key, whatever the case of its name.
 fn key_named(name: &str) -> String {
     format!("key {}", name.to_ascii_lowercase())
@@ -319,6 +335,9 @@ impl Row {
     /// Whether nothing has changed since the name was seen last: by time, or by the listing.
     fn is_known(&self, slot: &Slot) -> bool {
         if matches!(slot.store.knowledge(&self.name, slot.ttl()), Knowledge::Fresh(_)) {
+            return true;
+        }
+        if show_given(slot, &self.name) {
             return true;
         }
         let unchanged = slot.store.last_found(&self.name).is_some_and(|found| {

@@ -21,7 +21,7 @@ use crate::{
     mechanism::{AesMode, Mechanism, Scheme, parameter::invalid},
     object::{Material, Object, VaultKey},
     slot::Slot,
-    vault::{self, KeyRef},
+    vault::{self},
 };
 
 /// Most bytes with a session key.
@@ -176,7 +176,7 @@ impl GcmKey {
             aad: (!aad.is_empty()).then_some(aad),
             ..vault::Cipher::default()
         };
-        let reference = KeyRef::version(&key.name, &key.version);
+        let reference = key.reference();
         let made = slot.note(match self.cargo {
             Cargo::Data => slot.vault.encrypt(reference, algorithm, &input),
             Cargo::Key => slot.vault.wrap_key(reference, algorithm, &input),
@@ -223,7 +223,7 @@ impl GcmKey {
                     aad: (!aad.is_empty()).then_some(aad),
                     tag: Some(tag),
                 };
-                let key = KeyRef::version(&key.name, &key.version);
+                let key = key.reference();
                 slot.note(match self.cargo {
                     Cargo::Data => slot.vault.decrypt(key, *algorithm, &input),
                     Cargo::Key => slot.vault.unwrap_key(key, *algorithm, &input),

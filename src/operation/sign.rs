@@ -22,7 +22,6 @@ use crate::{
     object::{Material, Object, VaultKey},
     session::{Family, Session},
     slot::Slot,
-    vault::KeyRef,
 };
 
 /// Longest input of CKM_ECDSA: far above any digest; only its leftmost bits count.
@@ -134,9 +133,10 @@ impl Operation for Signing {
                 Padding::Raw | Padding::Mac(..) => key.raw(&input)?.to_vec(),
             },
             Signer::Vault(key) => {
-                let (algorithm, input) = for_service(slot, key, self.padding, &input)?;
-                let key = KeyRef::version(&key.name, &key.version);
-                slot.note(slot.vault.sign(key, algorithm, &input))?
+                let (algorithm, sent) = for_service(slot, key, self.padding, &input)?;
+                let signature = slot.note(slot.vault.sign(key.reference(), algorithm, &sent))?;
+                self.padding.check_given(slot, key, &input, &signature)?;
+                signature
             }
         };
         if let Padding::Mac(hash, size) = self.padding
@@ -219,6 +219,38 @@ impl Padding {
             )),
             _ => Ok(data),
         }
+    }
+}
+
+impl Padding {
+    /// Checks the signature of a key whose public part the configuration gives without a version:
+    /// whether the current version is that key nobody but the signature tells.
+    fn check_given(
+        self,
+        slot: &Slot,
+        key: &VaultKey,
+        input: &[u8],
+        signature: &[u8],
+    ) -> Result<()> {
+        let (true, Some(public)) = (key.version.is_empty(), key.public()) else { return Ok(()) };
+        let checked = match self {
+            Padding::Pkcs1 => public.verify_pkcs1(input, signature),
+            Padding::Pss(Pss { hash, mgf, salt }) => {
+                public.verify_pss(hash, mgf, salt, input, signature)
+            }
+            Padding::Ecdsa => public.verify_ecdsa(input, signature),
+            Padding::Raw | Padding::Mac(..) => Ok(()),
+        };
+        checked.map_err(|_| {
+            let file = slot.token.given_key(&key.name).map(|given| given.path.as_path());
+            let sentence = format!(
+                "key '{}' signs with another key than that of {}: it has a new version. Give that \
+                 one's public key in `public_keys`, or name the version there",
+                key.name,
+                file.unwrap_or(std::path::Path::new("its file")).display()
+            );
+            Error::new(CKR_DEVICE_ERROR, sentence)
+        })
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
         template::{Template, inconsistent},
     },
     slot::Slot,
-    vault::{self, KeyRef},
+    vault::{self},
 };
 
 /// A key about to be unwrapped: refused by [`Unwrapping::new`] or it can be, if it is one.
@@ -261,7 +261,7 @@ impl Under {
                     return Err(length(wrapped));
                 }
                 let input = vault::Cipher { value: wrapped, ..vault::Cipher::default() };
-                let key = KeyRef::version(&key.name, &key.version);
+                let key = key.reference();
                 slot.note(slot.vault.unwrap_key(key, *algorithm, &input))
             }
             Under::Gcm(key, opening) => {

@@ -17,7 +17,6 @@ use crate::{
     mechanism::parameter::{self, Pss},
     object::{Material, Object, VaultKey},
     slot::Slot,
-    vault::KeyRef,
 };
 
 /// A verification in the making.
@@ -105,7 +104,7 @@ impl Verifying {
             }
             (Verifier::Vault(key), padding) => {
                 let (algorithm, message) = for_service(slot, key, padding, &input)?;
-                let key = KeyRef::version(&key.name, &key.version);
+                let key = key.reference();
                 slot.note(slot.vault.verify(key, algorithm, &message, signature))?
             }
         };

@@ -25,7 +25,7 @@ use crate::{
     },
     object::{Material, Object, VaultKey, VaultKeyKind, nested},
     slot::Slot,
-    vault::{self, KeyRef},
+    vault::{self},
 };
 
 /// A key about to be wrapped: refused by [`Wrapping::new`] or it can be.
@@ -119,7 +119,7 @@ impl Wrapping {
             }
             Under::Service(key, algorithm) => {
                 let input = vault::Cipher { value: plain, ..vault::Cipher::default() };
-                let key = KeyRef::version(&key.name, &key.version);
+                let key = key.reference();
                 let made = slot.note(slot.vault.wrap_key(key, algorithm, &input))?;
                 Ok(made.value.into())
             }

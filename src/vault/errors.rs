@@ -57,7 +57,7 @@ struct Rule {
     rv: CK_RV,
     #[cfg_attr(not(test), expect(dead_code, reason = "for docs/errors.md"))]
     rv_name: &'static str,
-    /// What the operator can do. `{permission}` is what the operation needs.
+    /// What the operator can do. `{permission}` is what the operation needs, `{scope}` where.
     advice: &'static str,
     /// The service's words are not repeated: they could tell an attacker why a ciphertext was
     /// refused. One code and one sentence for every cause.
@@ -116,9 +116,9 @@ const RULES: &[Rule] = rules! {
         "the service's firewall refuses this address; allow it, or use the private endpoint \
          (check which address the host name resolves to here)";
     403..=403, [], [Sign Encrypt Decrypt WrapKey UnwrapKey] => CKR_KEY_FUNCTION_NOT_PERMITTED,
-        "the identity lacks {permission}; grant it on the key or above";
+        "the identity lacks {permission}; grant it on {scope}";
     403..=403, [], [] => CKR_FUNCTION_REJECTED,
-        "the identity lacks {permission}; grant it";
+        "the identity lacks {permission}; grant it on {scope}";
     404..=404, [], [Sign Encrypt Decrypt WrapKey UnwrapKey] => CKR_KEY_HANDLE_INVALID,
         "there is no such key or version (any more)";
     404..=404, [], [ListKeys ListDeletedKeys ListCertificates ListSecrets Random] => CKR_DEVICE_ERROR,
@@ -256,7 +256,10 @@ pub fn from_response(
         log::debug!("{subject}: HTTP 400");
         return Error::new(rule.rv, format!("{subject}: {}", rule.advice));
     }
-    let mut advice = rule.advice.replace("{permission}", &operation.missing_permission(service));
+    let mut advice = rule
+        .advice
+        .replace("{permission}", &operation.missing_permission(service))
+        .replace("{scope}", &operation.scope(service, key.map(|key| key.name)));
     if let Some(challenge) = Challenge::of(answer) {
         advice = format!("{UNMET_CLAIMS} (base64: {})", challenge.text());
     }

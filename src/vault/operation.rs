@@ -227,6 +227,20 @@ impl Operation {
         self.row().vault_permission
     }
 
+    /// Where the permission may be granted, the narrowest place first.
+    pub(super) fn scope(self, service: Service, name: Option<&str>) -> String {
+        let collection = self.row().collection.trim_start_matches("deleted");
+        // Keys that do not exist yet have no place of their own.
+        let name = name.filter(|_| !matches!(self, Operation::CreateKey | Operation::ImportKey));
+        match (service, name) {
+            (Service::ManagedHsm, _) if self == Operation::Random => "scope /".to_owned(),
+            (Service::ManagedHsm, Some(name)) => format!("scope /{collection}/{name}, /keys or /"),
+            (Service::ManagedHsm, None) => format!("scope /{collection} or /"),
+            (Service::Vault, Some(name)) => format!("the vault or its {collection}/{name}"),
+            (Service::Vault, None) => "the vault".to_owned(),
+        }
+    }
+
     /// The role or permission a 403 asks for, in the words of the service's documentation.
     pub(super) fn missing_permission(self, service: Service) -> String {
         let row = self.row();

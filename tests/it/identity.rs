@@ -225,7 +225,7 @@ fn a_configured_certificate_pins_its_version() {
 }
 
 /// A certificate for a public key, signed by a key of nobody's.
-fn self_made(info: &[u8]) -> X509 {
+pub fn self_made(info: &[u8]) -> X509 {
     use openssl::{asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, x509::X509NameBuilder};
     let group = ec::EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let signer = PKey::from_ec_key(ec::EcKey::generate(&group).unwrap()).unwrap();

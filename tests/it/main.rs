@@ -36,6 +36,7 @@ mod metrics;
 mod objects;
 mod oracles;
 mod parallel;
+mod privilege;
 mod recover;
 mod requests;
 mod secrets;

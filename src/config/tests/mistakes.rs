@@ -11,7 +11,7 @@ fn each_mistake_has_its_sentence() {
     let in_token = [
         (
             "labell = \"x\"",
-            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, versions, certificates, certificate_dir, certificate_chains, secrets, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, replica, failover_interval, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
+            r#"3: token 1: unknown key "labell"; the keys here are: endpoint, label, slot, serial, service, authority, scope, tenant, credential, keys, public_keys, versions, certificates, certificate_dir, certificate_chains, secrets, login, pin_hash, ca_file, address, proxy, api_version, timeout, connect_timeout, find_timeout, find_width, find_rate, cache_ttl, max_connections, replica, failover_interval, allow_delete, generate_on_existing, on_deleted_name, hsm_protection, tags, rsa_pkcs1_decrypt, rsnull, max_aes_payload, hmac, mechanisms"#,
         ),
         (
             "label = 5",
@@ -126,6 +126,26 @@ fn each_mistake_has_its_sentence() {
             "3: token 1: certificates: DIR/client-secret: no certificate in PEM form in it",
         ),
         ("certificates = [\".\"]", "3: token 1: certificates: DIR/.: not a regular file"),
+        (
+            "public_keys = { www = \"none.pem\" }",
+            "3: token 1: public_keys: DIR/none.pem: no such file or directory",
+        ),
+        (
+            "public_keys = { www = \"client-secret\" }",
+            "3: token 1: public_keys: DIR/client-secret: neither a public key nor a certificate in PEM form in it",
+        ),
+        (
+            "public_keys = { \"a/b\" = \"www-key.pem\" }",
+            r#"3: token 1: public_keys: "a/b" has a version that is not 32 hex digits"#,
+        ),
+        (
+            "public_keys = { www = \"www-key.pem\", WWW = \"www-key.pem\" }",
+            r#"3: token 1: public_keys: "www" is given twice"#,
+        ),
+        (
+            "public_keys = { www = \"www-key.pem\" }\nkeys = [\"mail\"]",
+            r#"3: token 1: public_keys: "www" is not one of `keys`"#,
+        ),
         (
             "certificate_dir = \"nowhere\"",
             "3: token 1: certificate_dir: DIR/nowhere: no such file or directory",

@@ -20,6 +20,11 @@ use crate::error::Error;
 /// The frame is all that is checked here; what is inside is the TLS library's business.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+/// Of curve P-256.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+    MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEjM+JeiA6qXHHuRVYASZVW1tQglQX\n\
+    l90pOEmiMdw34XdCmhdzx4HtMzHrqd16/2xv8rwY6rNjJ80BpPSz04/vkA==\n\
+    -----END PUBLIC KEY-----\n";
 const TOKEN_LINE: &str = "[[token]]\nendpoint = \"https://contoso.vault.azure.net\"\n";
 
 mod each_key;
@@ -35,6 +40,7 @@ impl Folder {
         folder.write("mail.pem", CERTIFICATE);
         folder.write("corporate-ca.pem", CERTIFICATE);
         folder.write("client.pem", &format!("{CERTIFICATE}{PRIVATE_KEY}"));
+        folder.write("www-key.pem", PUBLIC_KEY);
         folder.write("client-secret", "s3cr3t-from-file\n");
         folder.write("pin.phc", &phc("1234"));
         fs::create_dir(folder.path("certificates")).expect("create");

@@ -14,7 +14,7 @@ use crate::{
     mechanism::{Mechanism, Scheme, parameter::Oaep},
     object::{Material, Object, VaultKey},
     slot::Slot,
-    vault::{Cipher, KeyRef},
+    vault::Cipher,
 };
 
 /// The padding of an RSA encryption.
@@ -213,7 +213,7 @@ impl Decrypting {
                     Padding::Oaep(_) => EncryptionAlgorithm::RsaOaep256,
                 };
                 let input = Cipher { value: &data, ..Cipher::default() };
-                let key = KeyRef::version(&key.name, &key.version);
+                let key = key.reference();
                 slot.note(slot.vault.decrypt(key, algorithm, &input))
             }
         }

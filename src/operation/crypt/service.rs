@@ -14,7 +14,7 @@ use crate::{
     object::{VaultKey, VaultKeyKind},
     operation::gather::Gather,
     slot::Slot,
-    vault::{Cipher, KeyRef},
+    vault::Cipher,
 };
 
 /// Bytes of the IV that the service makes and takes for GCM.
@@ -167,7 +167,7 @@ impl Chaining {
         value: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>> {
         let input = Cipher { value, iv: Some(&self.iv), ..Cipher::default() };
-        let key = KeyRef::version(&self.key.name, &self.key.version);
+        let key = self.key.reference();
         match self.direction {
             Direction::Encrypt => {
                 let made = slot.note(slot.vault.encrypt(key, algorithm, &input))?;
@@ -260,7 +260,7 @@ fn open(
         aad: (!aad.is_empty()).then_some(aad),
         tag: Some(tag),
     };
-    let key = KeyRef::version(&key.name, &key.version);
+    let key = key.reference();
     slot.note(slot.vault.decrypt(key, algorithm, &input))
 }
 

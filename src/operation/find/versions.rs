@@ -138,7 +138,8 @@ pub(super) fn find_older(slot: &Slot, wanted: &Wanted) -> Vec<CK_OBJECT_HANDLE> 
     let name = name_of_label(&String::from_utf8_lossy(label));
     let mark = format!("version:{name}:{}", crate::hex::encode(id));
     let Some(current) = slot.store.last_found(&name) else { return Vec::new() };
-    let is_pinned = pinned_version(slot, &name).is_some() && current.pinned.is_none();
+    let is_pinned = pinned_version(slot, &name).is_some() && current.pinned.is_none()
+        || slot.token.given_key(&name).is_some();
     if is_pinned || slot.store.knowledge(&mark, slot.ttl()) == Knowledge::Missing {
         return Vec::new();
     }

@@ -13,7 +13,7 @@ use crate::{
     mechanism::parameter::Oaep,
     object::{VaultKey, session_secret, template::Template},
     slot::Slot,
-    vault::{self, KeyRef},
+    vault::{self},
 };
 
 /// A private key that unwraps.
@@ -54,7 +54,7 @@ impl Rsa {
             Rsa::Here(key) => key.decrypt_pkcs1_implicit(wrapped, &lengths),
             Rsa::Vault(key) => {
                 let input = vault::Cipher { value: wrapped, ..vault::Cipher::default() };
-                let reference = KeyRef::version(&key.name, &key.version);
+                let reference = key.reference();
                 let answer = slot.vault.unwrap_key(reference, EncryptionAlgorithm::Rsa15, &input);
                 let plain = match answer {
                     // Not noted either: CK_SESSION_INFO would tell.
@@ -85,7 +85,7 @@ impl Rsa {
                     _ => EncryptionAlgorithm::RsaOaep256,
                 };
                 let input = vault::Cipher { value: wrapped, ..vault::Cipher::default() };
-                let key = KeyRef::version(&key.name, &key.version);
+                let key = key.reference();
                 slot.note(slot.vault.unwrap_key(key, algorithm, &input))
             }
         }

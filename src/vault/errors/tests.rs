@@ -123,7 +123,10 @@ fn document() -> String {
             true => " (nothing else is said, whatever the cause: no padding oracle)",
             false => "",
         };
-        let advice = rule.advice.replace("{permission}", "*the permission below*");
+        let advice = rule
+            .advice
+            .replace("{permission}", "*the permission below*")
+            .replace("{scope}", "*the object or what holds it*");
         writeln!(
             text,
             "| {status} | {} | {} | `{}` | {advice}{words} |",

@@ -7,6 +7,7 @@ use akv_pkcs11::{
     crypto::{Hash, PublicKey},
     error::Error,
     net::Surroundings,
+    object::given,
     slot::Slot,
     vault::{Carried, KeyRef, Operation},
 };
@@ -187,7 +188,11 @@ impl Examination<'_> {
 
     fn named(&mut self, wanted: &Wanted) -> Result<Signer, Stop> {
         let started = Instant::now();
-        let bundle = match self.slot.vault.key(wanted.key()) {
+        let bundle = match self.given(&wanted.name) {
+            Some(bundle) => Ok(bundle),
+            None => self.slot.vault.key(wanted.key()),
+        };
+        let bundle = match bundle {
             Ok(bundle) => bundle,
             Err(error) => return self.stop("key", started, &error, Operation::GetKey),
         };
@@ -201,8 +206,25 @@ impl Examination<'_> {
         })
     }
 
+    /// The key as a file of the configuration has it; the service is not asked then.
+    fn given(&mut self, name: &str) -> Option<KeyBundle> {
+        let token = &self.slot.token;
+        let given = token.given_key(name)?;
+        let detail =
+            format!("'{name}' as in {}: no get permission is needed", given.path.display());
+        self.checks.push(Check::skipped("key", detail));
+        Some(given::bundle(given, token))
+    }
+
     /// The first key that may sign.
     fn any(&mut self, names: &[(String, Option<String>)]) -> Result<Signer, Stop> {
+        let in_files = names.iter().find(|(name, _)| self.slot.token.given_key(name).is_some());
+        if let Some((name, _)) = in_files
+            && let Some(bundle) = self.given(name)
+            && let Some(signer) = Signer::of(&bundle, self.slot)
+        {
+            return Ok(signer);
+        }
         let keys: Vec<_> = names
             .iter()
             .take(CANDIDATES)
@@ -237,7 +259,9 @@ impl Examination<'_> {
 
     fn sign(&mut self, signer: &Signer) -> Result<(), Stop> {
         let digest = signer.hash.digest(MESSAGE);
-        let key = KeyRef::version(&signer.name, &signer.version);
+        // Without a version in the configuration it is the current one.
+        let version = Some(signer.version.as_str()).filter(|version| !version.is_empty());
+        let key = KeyRef { name: &signer.name, version };
         let started = Instant::now();
         let signature = match self.slot.vault.sign(key, signer.algorithm, &digest) {
             Ok(signature) => signature,

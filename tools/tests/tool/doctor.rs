@@ -142,6 +142,20 @@ fn a_missing_permission_comes_with_role_and_command() {
     let ran = world.run(["--config", config.to_str().unwrap(), "doctor"]);
     assert_eq!((ran.code, ran.words().matches("sign ok").count()), (0, 2), "{ran:?}");
 
+    // Their public parts at hand, nothing but the permission to sign.
+    let bare = World::with(&client("\"sign\"", "rbac"), SEED);
+    let file = bare.write("ec.pem", bare.on("kv1", "key show ec --pem").ok());
+    let config = bare.path("given.toml");
+    let given =
+        format!("keys = [\"ec\"]\npublic_keys = {{ ec = \"{}\" }}\nlabel = ", file.display());
+    let limited = fs::read_to_string(bare.limited()).unwrap();
+    fs::write(&config, limited.replace("label = ", &given)).unwrap();
+    let ran = bare.run(["--config", config.to_str().unwrap(), "--token", "kv1", "doctor"]);
+    let words = ran.words();
+    assert!(words.contains("no get permission is needed"), "{words}");
+    assert!(words.contains("sign ok ES256 by key 'ec', verified here"), "{words}");
+    assert_eq!(ran.code, 0, "{words}");
+
     // Secrets, where the token shows them.
     fs::write(&config, text.replace("label = \"kv1\"", "secrets = [\"*\"]\nlabel = \"kv1\""))
         .unwrap();

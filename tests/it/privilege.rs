@@ -1,0 +1,260 @@
+//! The least privilege: what is enough for whom, and what a refusal tells the operator to grant.
+
+use std::{collections::BTreeSet, fs};
+
+use akv_pkcs11::{
+    config::Service,
+    error::Error,
+    vault::{Cipher, KeyRef, Operation, Vault},
+};
+use akv_wire::{
+    EncryptionAlgorithm, KeyCreateParameters, KeyImportParameters, KeyReleaseParameters,
+    KeyUpdateParameters, RotationPolicy, SignatureAlgorithm,
+};
+use cryptoki_sys::*;
+use openssl::pkey::PKey;
+
+use crate::{
+    identity::self_made,
+    service::{Emulator, HSM, VAULT},
+    token::{Family, Mechanism, Module, bytes, number},
+};
+
+const SEED: &str = "keys = [{ name = 'rsa', kty = 'RSA', size = 2048 }, \
+                    { name = 'ec', kty = 'EC', curve = 'P-256' }]";
+/// May sign, and nothing else.
+const SIGNER: &str = "[[client]]\nid = 'signer'\nsecret = 'of-the-signer'\nkeys = ['sign']\n\
+                      secrets = []\ncertificates = []\n";
+
+fn emulator(permission: &str) -> Emulator {
+    let services = format!("[[vault]]\nname = '{VAULT}'\n[[hsm]]\nname = '{HSM}'\n");
+    let client = SIGNER.replace("'sign'", permission);
+    let switches = "[switches]\npermission_model = 'rbac'\n";
+    Emulator::configured(SEED, &format!("{services}{client}{switches}"))
+}
+
+/// The `[[token]]` of a service for the signer.
+fn as_signer(emulator: &Emulator, service: &str, more: &str) -> String {
+    let (client, secret) = emulator.client_and_secret();
+    emulator.token(service, more).replace(&client, "signer").replace(&secret, "of-the-signer")
+}
+
+/// Files with the public keys, and a certificate for `ec`, in the emulator's folder: the lines of
+/// the configuration that name them, with versions or without.
+fn public_keys(emulator: &Emulator, service: &str, versions: bool) -> String {
+    let module = Module::start(&emulator.token(service, ""));
+    let session = module.open(0);
+    let folder = emulator.folder.path().display();
+    let (mut keys, mut files) = (Vec::new(), Vec::new());
+    for label in ["rsa", "ec"] {
+        let info = session.value(session.object(CKO_PUBLIC_KEY, label), CKA_PUBLIC_KEY_INFO);
+        let info = info.expect("a public key");
+        let (pem, certificate) = match label {
+            "ec" => (self_made(&info).to_pem().expect("PEM"), "ec.pem"),
+            _ => {
+                let key = PKey::public_key_from_der(&info).expect("a public key");
+                (key.public_key_to_pem().expect("PEM"), "rsa.pem")
+            }
+        };
+        fs::write(emulator.folder.path().join(certificate), pem).expect("write");
+        let bundle = emulator.vault(service).key(KeyRef::current(label)).expect("the key");
+        let version = bundle.key.name_and_version().expect("an identifier").1.to_owned();
+        keys.push(match versions {
+            true => format!("'{label}/{version}'"),
+            false => format!("'{label}'"),
+        });
+        files.push(format!("{label} = '{folder}/{certificate}'"));
+    }
+    format!(
+        "keys = [{}]\npublic_keys = {{ {} }}\ncertificates = ['{folder}/ec.pem']",
+        keys.join(", "),
+        files.join(", ")
+    )
+}
+
+/// What a TLS server does: it finds key and certificate by label, id and unique id, and signs. Not
+/// one request but for signatures, which is all that the identity may.
+#[test]
+fn with_its_public_keys_at_hand_a_token_needs_the_permission_to_sign_and_no_other() {
+    let emulator = emulator("'sign'");
+    for service in [VAULT, HSM] {
+        for versions in [false, true] {
+            let more = public_keys(&emulator, service, versions);
+            let log = emulator.folder.path().join(format!("{service}-{versions}.log"));
+            emulator.reset();
+            let module = Module::load();
+            let toml = as_signer(&emulator, service, &more);
+            let sink = format!("[log]\nlevel = 'info'\nsink = 'file:{}'\n", log.display());
+            assert_eq!(module.initialize_as_is(&format!("{sink}{toml}")), Ok(()));
+            let session = module.open(0);
+            let all = session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap();
+            assert_eq!(all.len(), 2);
+            let mut signatures = 0;
+            for (label, mechanisms) in [
+                ("rsa", &[CKM_SHA256_RSA_PKCS, CKM_SHA512_RSA_PKCS][..]),
+                ("ec", &[CKM_ECDSA, CKM_ECDSA_SHA256][..]),
+            ] {
+                let (private, public) = session.pair(label);
+                let id = session.value(private, CKA_ID).unwrap();
+                let unique = session.value(private, CKA_UNIQUE_ID).unwrap();
+                let by_id = [bytes(CKA_ID, &id), number(CKA_CLASS, CKO_PRIVATE_KEY)];
+                assert_eq!(session.find(&by_id).unwrap(), [private]);
+                // As nginx's workers look a key up again.
+                let again = [bytes(CKA_ID, &id), bytes(CKA_LABEL, label)];
+                assert!(session.find(&again).unwrap().contains(&private));
+                assert_eq!(session.find(&[bytes(CKA_UNIQUE_ID, unique)]).unwrap(), [private]);
+                for kind in mechanisms {
+                    let mechanism = Mechanism::plain(*kind);
+                    let signature = session.sign(&mechanism, private, &[3; 32]).unwrap();
+                    session.verify(&mechanism, public, &[3; 32], &signature).unwrap();
+                    signatures += 1;
+                }
+            }
+            let certificate = session.object(CKO_CERTIFICATE, "ec");
+            let key = session.object(CKO_PRIVATE_KEY, "ec");
+            assert_eq!(session.value(certificate, CKA_ID), session.value(key, CKA_ID));
+            let counts = emulator.counts(service);
+            assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("keys/sign".into(), signatures)]);
+
+            // What is offered without being known to be allowed is refused in words.
+            let (private, public) = session.pair("rsa");
+            let pkcs1 = Mechanism::plain(CKM_RSA_PKCS);
+            let ciphertext = session.run(Family::Encrypt, &pkcs1, public, b"data").unwrap();
+            let refused = session.run(Family::Decrypt, &pkcs1, private, &ciphertext);
+            assert_eq!(refused, Err(CKR_KEY_FUNCTION_NOT_PERMITTED), "{service}");
+            let told = fs::read_to_string(&log).expect("the log");
+            assert!(told.contains("/keys/decrypt/action"), "{told}");
+        }
+    }
+}
+
+/// A new version signs with a key that is not the file's: no peer gets such a signature.
+#[test]
+fn a_rotation_behind_a_public_key_of_a_file_is_told() {
+    let emulator = emulator("'sign'");
+    let (current, pinned) =
+        (public_keys(&emulator, VAULT, false), public_keys(&emulator, VAULT, true));
+    let log = emulator.folder.path().join("log");
+    let parameters = KeyCreateParameters {
+        kty: Some("EC".into()),
+        crv: Some("P-256".into()),
+        ..KeyCreateParameters::default()
+    };
+    emulator.vault(VAULT).create_key("ec", &parameters).unwrap();
+    for (more, outcome) in [(pinned, Ok(())), (current, Err(CKR_DEVICE_ERROR))] {
+        let module = Module::load();
+        let sink = format!("[log]\nlevel = 'info'\nsink = 'file:{}'\n", log.display());
+        let toml = as_signer(&emulator, VAULT, &more);
+        assert_eq!(module.initialize_as_is(&format!("{sink}{toml}")), Ok(()));
+        let session = module.open(0);
+        let key = session.object(CKO_PRIVATE_KEY, "ec");
+        let signed = session.sign(&Mechanism::plain(CKM_ECDSA), key, &[3; 32]);
+        assert_eq!(signed.map(drop), outcome);
+    }
+    let told = fs::read_to_string(&log).expect("the log");
+    assert!(told.contains("key 'ec' signs with another key than that of"), "{told}");
+}
+
+/// With `keys`, to get and to sign is enough, and to get is asked for once per key.
+#[test]
+fn named_keys_need_get_and_sign() {
+    let emulator = emulator("'get', 'sign'");
+    for service in [VAULT, HSM] {
+        emulator.reset();
+        let module = Module::start(&as_signer(&emulator, service, "keys = ['rsa', 'ec']"));
+        let session = module.open(0);
+        assert_eq!(session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).unwrap().len(), 2);
+        let key = session.object(CKO_PRIVATE_KEY, "ec");
+        session.sign(&Mechanism::plain(CKM_ECDSA), key, &[3; 32]).unwrap();
+        let counts: Vec<_> = emulator.counts(service).into_iter().collect();
+        assert_eq!(counts, [("keys/get".into(), 2), ("keys/sign".into(), 1)]);
+    }
+}
+
+/// Carries an operation out; None where the service has no such thing.
+fn perform(vault: &Vault, operation: Operation) -> Option<Result<(), Error>> {
+    use Operation::*;
+    let hsm = vault.service() == Service::ManagedHsm;
+    let key = KeyRef::current("some-key");
+    let soon = vault.find_deadline();
+    let input = Cipher { value: &[1; 256], ..Cipher::default() };
+    let oaep = EncryptionAlgorithm::RsaOaep;
+    let empty = || akv_wire::JsonWebKey { kty: Some("RSA".into()), ..Default::default() };
+    Some(match operation {
+        GetCertificate | ListCertificates | GetSecret | ListSecrets if hsm => return None,
+        Random if !hsm => return None,
+        GetKey => vault.key(key).map(drop),
+        ListKeys => vault.keys(soon).map(drop),
+        ListKeyVersions => vault.key_versions(key.name, soon).map(drop),
+        Sign => vault.sign(key, SignatureAlgorithm::Rs256, &[1; 32]).map(drop),
+        Verify => vault.verify(key, SignatureAlgorithm::Hs256, b"m", &[1; 32]).map(drop),
+        Encrypt => vault.encrypt(key, oaep, &input).map(drop),
+        Decrypt => vault.decrypt(key, oaep, &input).map(drop),
+        WrapKey => vault.wrap_key(key, oaep, &input).map(drop),
+        UnwrapKey => vault.unwrap_key(key, oaep, &input).map(drop),
+        CreateKey => vault.create_key(key.name, &KeyCreateParameters::default()).map(drop),
+        ImportKey => {
+            let parameters = KeyImportParameters {
+                hsm: None,
+                key: empty(),
+                attributes: None,
+                tags: None,
+                release_policy: None,
+            };
+            vault.import_key(key.name, &parameters).map(drop)
+        }
+        UpdateKey => vault.update_key(key, &KeyUpdateParameters::default()).map(drop),
+        DeleteKey => vault.delete_key(key.name).map(drop),
+        GetDeletedKey => vault.deleted_key(key.name).map(drop),
+        RecoverKey => vault.recover_key(key.name).map(drop),
+        PurgeKey => vault.purge_key(key.name),
+        Random => vault.random(16).map(drop),
+        GetCertificate => vault.certificate(key).map(drop),
+        ListCertificates => vault.list_certificates(soon).map(drop),
+        GetSecret => vault.secret(key).map(drop),
+        ListSecrets => vault.secrets(soon).map(drop),
+        ListDeletedKeys => vault.deleted_keys(soon).map(drop),
+        BackupKey => vault.backup_key(key.name).map(drop),
+        RestoreKey => vault.restore_key(akv_wire::Base64Url::new([1; 8])).map(drop),
+        RotateKey => vault.rotate_key(key.name).map(drop),
+        GetRotationPolicy => vault.rotation_policy(key.name).map(drop),
+        SetRotationPolicy => {
+            vault.set_rotation_policy(key.name, &RotationPolicy::default()).map(drop)
+        }
+        ReleaseKey => {
+            let parameters =
+                KeyReleaseParameters { target: "a.b.c".into(), ..KeyReleaseParameters::default() };
+            vault.release_key(key, &parameters).map(drop)
+        }
+    })
+}
+
+/// Every operation that is refused names the data action it needs and where to grant it; the
+/// service's own words, by a table of its own, name the same action.
+#[test]
+fn each_missing_permission_is_named_with_its_scope() {
+    let emulator = Emulator::with("", "denied_by = 'rbac'\npermission_model = 'rbac'\n");
+    for service in [VAULT, HSM] {
+        let vault = emulator.vault(service);
+        let mut wrong = Vec::new();
+        let mut asked = BTreeSet::new();
+        for operation in Operation::all() {
+            let Some(outcome) = perform(&vault, operation) else { continue };
+            let error = outcome.expect_err(operation.name());
+            let action = operation.data_action(vault.service());
+            asked.insert(operation.name());
+            let sentence = error.sentence();
+            let forbidden = [CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_FUNCTION_REJECTED];
+            let own = format!("the identity lacks data action {action}");
+            let scoped = sentence.contains("; grant it on the vault")
+                || sentence.contains("; grant it on scope /");
+            let theirs = sentence.split_once("(the service says: ").map(|(_, words)| words);
+            let agreed = theirs.is_some_and(|words| words.contains(action));
+            if !(forbidden.contains(&error.rv()) && sentence.contains(&own) && scoped && agreed) {
+                wrong.push(format!("{}: {action}: {error}", operation.name()));
+            }
+        }
+        assert!(wrong.is_empty(), "{service}:\n{}", wrong.join("\n"));
+        assert_eq!(asked.len(), if service == VAULT { 27 } else { 24 }, "{asked:?}");
+    }
+}
