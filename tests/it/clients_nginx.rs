@@ -17,7 +17,7 @@ fn nginx(script: &'static str) -> Client {
 
 #[test]
 fn every_handshake_is_one_signature() {
-    nginx("handshakes.sh").run();
+    nginx("handshakes.sh").reads_log().run();
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_rotation_nobody_announced_breaks_no_worker() {
 
 #[test]
 fn an_outage_is_told_and_survived() {
-    nginx("outage.sh").needs("perl", "perl-base").run();
+    nginx("outage.sh").needs("perl", "perl-base").reads_log().run();
 }
 
 #[test]

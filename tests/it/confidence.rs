@@ -4,7 +4,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -40,6 +41,14 @@ impl Confidence {
     /// The `log` of a configuration that has none: everything, into a file that is searched.
     pub fn log(&self) -> String {
         format!("log = {{ level = 'trace', sink = 'file:{}' }}\n", self.file().display())
+    }
+
+    /// The same for AKV_PKCS11_LOG, and for processes that have dropped their privileges.
+    pub fn sink_for_anybody(&self) -> String {
+        let mode = |path: &Path, bits| fs::set_permissions(path, Permissions::from_mode(bits));
+        fs::write(self.file(), "").and_then(|()| mode(&self.file(), 0o666)).expect("a file");
+        mode(self.folder.path(), 0o755).expect("a folder");
+        format!("trace,file:{}", self.file().display())
     }
 
     fn file(&self) -> PathBuf {

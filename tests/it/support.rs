@@ -25,6 +25,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::confidence::Confidence;
+
 /// The name of the vault that [`Client::vault`] starts, and its token's label.
 pub const VAULT: &str = "kv1";
 /// The name of the Managed HSM that [`Client::hsm`] starts, and its token's label.
@@ -77,12 +79,13 @@ pub struct Client {
     services: Vec<OsString>,
     tools: Vec<(&'static str, &'static str)>,
     script: Option<(&'static str, Vec<OsString>)>,
+    reads_log: bool,
 }
 
 impl Client {
     /// `name` is a folder of `tests/clients`.
     pub fn new(name: &'static str) -> Self {
-        Self { name, services: Vec::new(), tools: Vec::new(), script: None }
+        Self { name, services: Vec::new(), tools: Vec::new(), script: None, reads_log: false }
     }
 
     /// Starts a vault, [`VAULT`]. Tokens come in the order of these calls' kinds: vaults first.
@@ -116,6 +119,12 @@ impl Client {
         self
     }
 
+    /// The script looks at what the module logs, where the client has it: it stays there. Without
+    /// this everything is logged into a file, and nothing may be in it that is secret.
+    pub fn reads_log(self) -> Self {
+        Self { reads_log: true, ..self }
+    }
+
     /// The script, a file of `tests/clients/<client>`, and its arguments.
     pub fn script(mut self, file: &'static str, arguments: &[&str]) -> Self {
         self.script = Some((file, arguments.iter().map(OsString::from).collect()));
@@ -147,7 +156,12 @@ impl Client {
         let log = folder.path().join("output");
         let output = File::create(&log).expect("a file in a fresh folder");
 
+        let confidence = Confidence::new();
+        let configuration = folder.path().join("configuration");
         let mut command = Command::new(emulator());
+        if !self.reads_log && env::var_os("AKV_PKCS11_LOG").is_none() {
+            command.env("AKV_PKCS11_LOG", confidence.sink_for_anybody());
+        }
         for (name, _) in env::vars_os() {
             let foreign = FOREIGN.iter().any(|start| name.to_string_lossy().starts_with(start));
             // The log level is the developer's wish: AKV_PKCS11_LOG=debug cargo test …
@@ -158,8 +172,8 @@ impl Client {
         command
             .arg("exec")
             .args(&self.services)
-            .args(["--", "sh", "-eu"])
-            .arg(&script)
+            .args(["--", "sh", "-c", "cp \"$AKV_PKCS11_CONFIG\" \"$0\" && exec sh -eu \"$@\""])
+            .args([&configuration, &script])
             .args(arguments)
             .env("AKV_MODULE", &library)
             .env("AKV_CLIENTS", clients())
@@ -175,7 +189,12 @@ impl Client {
 
         let output = String::from_utf8_lossy(&fs::read(&log).expect("the output")).into_owned();
         match ended {
-            Some(status) if status.success() => output,
+            Some(status) if status.success() => {
+                let told = fs::read_to_string(&configuration).expect("the configuration");
+                confidence.keep_configuration(&told);
+                confidence.check();
+                output
+            }
             Some(status) => panic!("{} {file} {arguments:?}: {}\n{output}", self.name, end(status)),
             None => panic!("{} {file} {arguments:?}: hung\n{output}", self.name),
         }

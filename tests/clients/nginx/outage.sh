@@ -94,7 +94,7 @@ network down
 within 5 answered
 [ "$code" -eq 35 ] || fail "curl ended with $code"
 say "  after $within_took ms"
-told error.log "C_Sign: sign with key rsa2048/.* no connection: .*Connection refused"
+told error.log "C_Sign: token 'kv1': sign with key rsa2048/.* no connection: .*Connection refused"
 
 say "reload meanwhile: the old workers stay"
 kill -HUP "$master"
@@ -131,7 +131,7 @@ within 5 answered
 kill -CONT "$PPID"
 [ "$code" -eq 35 ] || fail "curl ended with $code"
 say "  after $within_took ms"
-told error.log "C_Sign: sign with key rsa2048/.* no answer within the deadline"
+told error.log "C_Sign: token 'kv1': sign with key rsa2048/.* no answer within the deadline"
 wait_for 15 recovered
 each recovered_both
 single_threaded
