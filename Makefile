@@ -62,8 +62,10 @@ bench-quick: deps ## the same in under a minute, printed only
 	target/release/akv-pkcs11-bench --quick
 
 bench-instructions: deps ## instructions of one signature, compared with benches/instructions.txt
-	cargo build --release --package akv-pkcs11 --package akv-pkcs11-bench
-	target/release/akv-pkcs11-bench instructions --recorded benches/instructions.txt $(UPDATE)
+	cargo build --profile instructions --package akv-pkcs11
+	cargo run --quiet --package akv-pkcs11-bench -- \
+		--module target/instructions/libakv_pkcs11.so \
+		instructions --recorded benches/instructions.txt $(UPDATE)
 
 release: ## the module and the tool, in target/release
 	cargo build --release --package akv-pkcs11 --package akv-pkcs11-tools

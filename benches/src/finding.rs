@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    host::{Module, Target},
+    host::{Module, Target, labelled},
     local::KEYS,
     report::{Goal, Report},
     setup::Setup,
@@ -74,7 +74,7 @@ pub fn search(target: &Target, label: Option<&str>, times: usize) -> io::Result<
     let (before, began) = (stats::resident(), Instant::now());
     let mut found = 0;
     for _ in 0..times {
-        found = session.find(None, label)?.len();
+        found = session.find(None, label.map(labelled))?.len();
     }
     let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
     let resident = stats::resident().saturating_sub(before);

@@ -143,14 +143,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// The objects that match: class (none for any) and label (none for any), at most 10,000.
+    /// The objects that match: class (none for any) and one more attribute, CKA_LABEL or CKA_ID
+    /// (none for any), at most 20,000.
     ///
     /// # Errors
     /// [`Failed`].
     pub fn find(
         &self,
         class: Option<CK_OBJECT_CLASS>,
-        label: Option<&str>,
+        named: Option<(CK_ATTRIBUTE_TYPE, &[u8])>,
     ) -> Result<Vec<CK_OBJECT_HANDLE>, Failed> {
         let mut class_value = class.unwrap_or_default();
         let mut template = Vec::with_capacity(2);
@@ -161,8 +162,8 @@ impl Session {
                 size_of_val(&class_value),
             ));
         }
-        if let Some(label) = label {
-            template.push(attribute(CKA_LABEL, label.as_ptr().cast_mut().cast(), label.len()));
+        if let Some((kind, value)) = named {
+            template.push(attribute(kind, value.as_ptr().cast_mut().cast(), value.len()));
         }
         let length = template.len() as CK_ULONG;
         call!(self.list, C_FindObjectsInit(self.handle, template.as_mut_ptr(), length))?;
@@ -174,7 +175,7 @@ impl Session {
             let read = &raw mut count;
             call!(self.list, C_FindObjects(self.handle, page.as_mut_ptr(), most, read))?;
             found.extend_from_slice(&page[..count as usize]);
-            if count == 0 || label.is_some() || found.len() >= 20_000 {
+            if count == 0 || named.is_some() || found.len() >= 20_000 {
                 break;
             }
         }
@@ -187,7 +188,7 @@ impl Session {
     /// # Errors
     /// [`Failed`]; CKR_OBJECT_HANDLE_INVALID where there is none.
     pub fn private_key(&self, label: &str) -> Result<CK_OBJECT_HANDLE, Failed> {
-        let found = self.find(Some(CKO_PRIVATE_KEY), Some(label))?;
+        let found = self.find(Some(CKO_PRIVATE_KEY), Some(labelled(label)))?;
         found.first().copied().ok_or(Failed("C_FindObjects", CKR_OBJECT_HANDLE_INVALID))
     }
 
@@ -309,6 +310,18 @@ impl Session {
         Ok(template[2].ulValueLen)
     }
 
+    /// C_GetAttributeValue of CKA_ID, at most 64 bytes.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub fn id(&self, object: CK_OBJECT_HANDLE) -> Result<Vec<u8>, Failed> {
+        let mut id = vec![0; 64];
+        let mut asked = attribute(CKA_ID, id.as_mut_ptr().cast(), id.len());
+        call!(self.list, C_GetAttributeValue(self.handle, object, &raw mut asked, 1))?;
+        id.truncate(asked.ulValueLen as usize);
+        Ok(id)
+    }
+
     /// C_CreateObject of a session public key: its class-specific attributes, encoded.
     ///
     /// # Errors
@@ -333,6 +346,11 @@ impl Session {
         call!(self.list, C_CreateObject(self.handle, template.as_mut_ptr(), length, made))?;
         Ok(handle)
     }
+}
+
+/// CKA_LABEL with this value, for [`Session::find`].
+pub fn labelled(label: &str) -> (CK_ATTRIBUTE_TYPE, &[u8]) {
+    (CKA_LABEL, label.as_bytes())
 }
 
 fn attribute(kind: CK_ATTRIBUTE_TYPE, value: CK_VOID_PTR, length: usize) -> CK_ATTRIBUTE {

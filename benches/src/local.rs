@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     caller::DIGEST,
-    host::{Module, Session, Target},
+    host::{Module, Session, Target, labelled},
     report::{Goal, Report},
     setup::Setup,
     stats::median,
@@ -53,6 +53,7 @@ pub fn run(setup: &Setup, report: &mut Report) -> io::Result<()> {
         ("C_GetAttributeValue", 2.0),
         ("C_SignInit", 2.0),
         ("find_by_label", 20.0),
+        ("find_by_id", 20.0),
         ("C_GenerateRandom_32", 2.0),
     ] {
         report.goal(format!("local.{name}"), of(name), "us", Goal::AtMost(most));
@@ -88,6 +89,7 @@ pub fn measure(target: &Target) -> io::Result<()> {
     for _ in 0..(ROUNDS + 1) * SIGN_INITS {
         fresh.push(module.open(module.slot(target.token.as_deref())?, None)?);
     }
+    let label = labelled("key-04321");
     let mebibyte = vec![0xa5; 1 << 20];
     let rsa = PKey::from_rsa(Rsa::generate(2048)?)?;
     let curve = |nid| {
@@ -104,8 +106,14 @@ pub fn measure(target: &Target) -> io::Result<()> {
         session.sign_init(key)?;
         Ok(0)
     });
-    bench.add("find_by_label", 500, || {
-        Ok(session.find(Some(CKO_PRIVATE_KEY), Some("key-04321"))?.len())
+    bench.add("find_by_label", 500, || Ok(session.find(Some(CKO_PRIVATE_KEY), Some(label))?.len()));
+    let id = session.find(Some(CKO_PRIVATE_KEY), Some(label))?.first().map(|key| session.id(*key));
+    let id = id.transpose()?.ok_or_else(|| io::Error::other("the key has no label"))?;
+    bench.add("find_by_id", 500, move || {
+        match session.find(Some(CKO_PRIVATE_KEY), Some((CKA_ID, &id)))?.len() {
+            1 => Ok(1),
+            found => Err(io::Error::other(format!("{found} keys with one key's id"))),
+        }
     });
     bench.add("C_GenerateRandom_32", 2000, || {
         session.random(&mut [0; 32])?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     caller::DIGEST,
-    host::{Failed, Module, Target},
+    host::{Failed, Module, Target, labelled},
     report::{Goal, Report},
     setup::Setup,
     stats::median,
@@ -100,7 +100,7 @@ pub fn known(target: &Target) -> io::Result<()> {
     session.attributes(key)?;
     session.sign_init(key)?;
     session.signature_size(&DIGEST)?;
-    let public = session.find(Some(CKO_PUBLIC_KEY), Some(&target.key))?;
+    let public = session.find(Some(CKO_PUBLIC_KEY), Some(labelled(&target.key)))?;
     let public = public.first().copied().ok_or_else(|| io::Error::other("no public key"))?;
     let refused: Option<CK_RV> = match session.verify(CKM_ECDSA, public, &DIGEST, &[1; 64]) {
         Ok(()) => None,
