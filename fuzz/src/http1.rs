@@ -30,7 +30,8 @@ pub fn run(input: &[u8]) {
     };
     let method = if first & 1 == 0 { reqwest::Method::POST } else { reqwest::Method::HEAD };
     let size = usize::from(first / 2) + 1;
-    let read = |size| read_answer(&mut Pieces { rest: bytes, size }, &method);
+    let read =
+        |size| read_answer(&mut Pieces { rest: bytes, size }, &mut Zeroizing::default(), &method);
     let (whole, pieces) = (read(bytes.len().max(1)), read(size));
     if let Ok(answer) = &whole {
         assert!(answer.response.body.len() <= MAX_BODY.min(bytes.len()));

@@ -90,7 +90,7 @@ impl LaneTransport {
             };
             log::debug!(
                 "token request to {}: {told}, {} ms, attempt {attempt}",
-                request.url.host_str().unwrap_or_default(),
+                request.origin.host(),
                 started.elapsed().as_millis()
             );
             let again = match &answer {
@@ -139,7 +139,7 @@ impl LaneTransport {
             }
             Destination::Authority(_) => {}
         }
-        let mut translated = net::Request::new(method, url);
+        let mut translated = net::Request::new(method, &url);
         for (name, value) in request.headers().iter() {
             let (Ok(name), Ok(value)) = (
                 HeaderName::from_bytes(name.as_str().as_bytes()),
@@ -147,16 +147,16 @@ impl LaneTransport {
             ) else {
                 return Err(other("a header of the token request cannot be sent"));
             };
-            translated.headers.insert(name, value);
+            translated.set_header(name, value);
         }
-        translated.headers.remove(IDENTITY_HEADER);
+        translated.headers.retain(|(name, _)| name != IDENTITY_HEADER);
         if let Destination::Identity(ManagedIdentityEndpoint { header: Some(secret), .. }, _) =
             &self.to
         {
             let mut value = HeaderValue::from_str(secret)
                 .map_err(|_| other("IDENTITY_HEADER is no header value"))?;
             value.set_sensitive(true);
-            translated.headers.insert(IDENTITY_HEADER, value);
+            translated.set_header(HeaderName::from_static(IDENTITY_HEADER), value);
         }
         match request.body() {
             Body::Bytes(bytes) if bytes.is_empty() => {}

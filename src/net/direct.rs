@@ -8,10 +8,10 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::SocketAddr,
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use reqwest::Url;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -21,10 +21,10 @@ use rustix::{
     },
 };
 use rustls::{ClientConnection, pki_types::ServerName};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::{Zeroizing, zeroize_bytes};
 
 use super::{
-    NetError, Request, Response,
+    NetError, Origin, Request, Response,
     http1::{self, Source},
     lane::{self, IDLE_LIMIT, LanePlan},
 };
@@ -55,14 +55,14 @@ impl Direct {
         request: &Request,
         deadline: Instant,
     ) -> Result<Response, NetError> {
-        let origin = Origin::of(&request.url)?;
+        let origin = &request.origin;
         let usable = !request.fresh && !self.stale(Instant::now());
-        let kept = self.connection.take_if(|kept| usable && kept.origin == origin && kept.alive());
+        let kept = self.connection.take_if(|kept| usable && kept.leads_to(origin) && kept.alive());
         let mut connection = match kept {
             Some(kept) => kept,
             None => {
                 self.connection = None;
-                Connection::open(plan, origin, deadline)?
+                Connection::open(plan, Arc::clone(origin), deadline)?
             }
         };
         let answer = connection.exchange(request, deadline);
@@ -82,56 +82,53 @@ impl Direct {
     }
 }
 
-/// Whom a connection leads to.
-#[derive(Clone, PartialEq, Eq)]
-struct Origin {
-    /// As it stands in the URL, without the brackets of an IPv6 address.
-    host: String,
-    port: u16,
-}
-
-impl Origin {
-    fn of(url: &Url) -> Result<Origin, NetError> {
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(NetError::Connect("the URL has no host".into()));
-        };
-        if url.scheme() != "https" {
-            return Err(NetError::Connect("not an https URL".into()));
-        }
-        Ok(Origin { host: host.trim_matches(['[', ']']).to_owned(), port })
-    }
-}
-
 struct Connection {
-    origin: Origin,
+    origin: Arc<Origin>,
     tls: ClientConnection,
     socket: Socket,
     /// It has brought an answer before.
     used: bool,
-    /// The request, wiped once it is sent; kept for its room.
+    /// The request, and its answer: empty between requests, and kept for their room.
     outgoing: Zeroizing<Vec<u8>>,
+    incoming: Zeroizing<Vec<u8>>,
 }
 
+/// More room than this is not kept, bytes; a signature's answer has 1,300.
+const KEPT_ROOM: usize = 16 << 10;
+
 impl Connection {
-    fn open(plan: &LanePlan, origin: Origin, deadline: Instant) -> Result<Connection, NetError> {
+    fn open(
+        plan: &LanePlan,
+        origin: Arc<Origin>,
+        deadline: Instant,
+    ) -> Result<Connection, NetError> {
+        if !origin.is_https() {
+            return Err(NetError::Connect("not an https URL".into()));
+        }
         let limit = (Instant::now() + plan.connect_timeout).min(deadline);
-        let found = match plan.resolver.at_hand(&origin.host) {
+        let found = match plan.resolver.at_hand(origin.host()) {
             Some(found) => found,
-            None => lane::look_up(&plan.resolver, &origin.host, limit)?,
+            None => lane::look_up(&plan.resolver, origin.host(), limit)?,
         };
         let with_port = |mut address: SocketAddr| {
             if address.port() == 0 {
-                address.set_port(origin.port);
+                address.set_port(origin.port());
             }
             address
         };
         let addresses: Vec<SocketAddr> = found.into_iter().map(with_port).collect();
         let socket = Socket::connect(&addresses, limit, plan.connect_timeout)?;
-        let name = ServerName::try_from(origin.host.clone());
+        let name = ServerName::try_from(origin.host().to_owned());
         let name = name.map_err(|_| NetError::Connect("the host has no valid name".into()))?;
         let tls = ClientConnection::new(plan.tls.config()?, name).map_err(refused)?;
-        let mut connection =
-            Connection { origin, tls, socket, used: false, outgoing: Zeroizing::new(Vec::new()) };
+        let mut connection = Connection {
+            origin,
+            tls,
+            socket,
+            used: false,
+            outgoing: Zeroizing::default(),
+            incoming: Zeroizing::default(),
+        };
         connection.handshake(limit).map_err(|error| match error {
             NetError::Timeout if Instant::now() < deadline => too_slow(plan.connect_timeout),
             other => other,
@@ -177,6 +174,10 @@ impl Connection {
         }
     }
 
+    fn leads_to(&self, origin: &Arc<Origin>) -> bool {
+        Arc::ptr_eq(&self.origin, origin) || self.origin == *origin
+    }
+
     /// Whether nothing has ended it while it was idle. Reads what came meanwhile: session tickets.
     fn alive(&mut self) -> bool {
         loop {
@@ -200,14 +201,17 @@ impl Connection {
         http1::write_request(&mut self.outgoing, request);
         stumble!("net");
         let sent = self.write(deadline);
-        self.outgoing.zeroize();
+        empty(&mut self.outgoing);
         stumble!("net");
         // A server may answer, and close, before it has read everything.
         if let Err(lost @ (NetError::Timeout | NetError::Connect(_))) = sent {
             return Err(lost);
         }
-        let answer =
-            http1::read_answer(&mut Incoming { connection: self, deadline }, &request.method);
+        let mut bytes = std::mem::take(&mut self.incoming);
+        let mut incoming = Incoming { connection: self, deadline };
+        let answer = http1::read_answer(&mut incoming, &mut bytes, &request.method);
+        empty(&mut bytes);
+        self.incoming = bytes;
         // Never more than "would block".
         let _ = self.tls.read_tls(&mut Wipe);
         match (answer, sent) {
@@ -270,6 +274,15 @@ impl Source for Incoming<'_> {
                 Err(error) => return Err(lost(error)),
             }
         }
+    }
+}
+
+/// Wipes what is there. (`Vec::zeroize` does so byte by byte, and the room that never had any.)
+fn empty(bytes: &mut Zeroizing<Vec<u8>>) {
+    zeroize_bytes(bytes);
+    bytes.clear();
+    if bytes.capacity() > KEPT_ROOM {
+        *bytes = Zeroizing::default();
     }
 }
 

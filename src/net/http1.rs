@@ -1,13 +1,13 @@
 //! HTTP/1.1 as a client speaks it: a request's bytes, and an answer read from whatever brings its
 //! bytes (RFC 9112).
 
-use std::io::Write as _;
+use std::{io::Write as _, mem::MaybeUninit};
 
 use reqwest::{
-    Method, Url,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING},
+    Method,
+    header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING},
 };
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
     NetError, Request, Response,
@@ -35,55 +35,42 @@ pub struct Answer {
     pub reusable: bool,
 }
 
-/// Writes a request into `out`, whose earlier content is wiped. Headers are as the request has
-/// them; Host and Content-Length are added.
+/// Writes a request into `out`, which is empty. Headers are as the request has them; Host and
+/// Content-Length are added.
 pub(super) fn write_request(out: &mut Zeroizing<Vec<u8>>, request: &Request) {
     let body = request.body.as_deref().unwrap_or_default();
-    out.zeroize();
     // The body may be secret: there must be no smaller buffer that it was copied from.
     let headers: usize =
         request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    out.reserve_exact(request.url.as_str().len() + headers + body.len() + 128);
-    let url = &request.url;
-    let query = url.query().map(|query| ["?", query]).unwrap_or_default();
-    let parts = [request.method.as_str(), " ", url.path(), query[0], query[1], " HTTP/1.1\r\n"];
-    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
-    if !request.headers.contains_key(HOST) {
-        // Writing to a vector cannot fail.
-        let _ = write!(out, "host: {}\r\n", host_and_port(url));
-    }
+    let host = request.origin.named().as_bytes();
+    out.reserve_exact(request.target.len() + host.len() + headers + body.len() + 128);
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    let method = request.method.as_str().as_bytes();
+    line(&[method, b" ", request.target.as_bytes(), b" HTTP/1.1\r\nhost: ", host, b"\r\n"]);
     for (name, value) in &request.headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        line(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     // A POST without a body says so; the service answers 411 otherwise.
     if !body.is_empty() || !matches!(request.method, Method::GET | Method::DELETE | Method::HEAD) {
+        // Writing to a vector cannot fail.
         let _ = write!(out, "content-length: {}\r\n", body.len());
     }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
 }
 
-/// The host as it stands in a URL, with a port that is not 443.
-fn host_and_port(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
-/// Reads one answer to its end.
+/// Reads one answer to its end, by way of `bytes`, which is empty and does not stay so.
 ///
 /// # Errors
 /// Those of the source; [`NetError::TooLong`]; [`NetError::Lost`] for what is no HTTP/1.1 answer,
 /// or ends before it is whole.
-pub fn read_answer(source: &mut impl Source, method: &Method) -> Result<Answer, NetError> {
-    let mut bytes = Zeroizing::new(Vec::new());
+pub fn read_answer(
+    source: &mut impl Source,
+    bytes: &mut Zeroizing<Vec<u8>>,
+    method: &Method,
+) -> Result<Answer, NetError> {
     let head = loop {
-        match Head::parse(&bytes, method)? {
+        match Head::parse(bytes, method)? {
             // 100 (Continue) and its like are no answers.
             Some(head) if (100..200).contains(&head.status) => {
                 bytes.drain(..head.length);
@@ -91,7 +78,7 @@ pub fn read_answer(source: &mut impl Source, method: &Method) -> Result<Answer, 
             Some(head) => break head,
             None if bytes.len() > MAX_HEAD => return Err(broken("a head without end")),
             None => {
-                if !source.more(&mut bytes)? {
+                if !source.more(bytes)? {
                     return Err(broken("closed before an answer"));
                 }
             }
@@ -117,10 +104,11 @@ fn broken(what: &str) -> NetError {
 
 /// The headers of a whole and valid head that are visible ASCII.
 pub(super) fn each_header<'a>(head: &'a [u8], mut with: impl FnMut(&'a str, &'a str)) {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut fields);
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
     // A head that was refused has no headers.
-    if parsed.parse(head).is_ok() {
+    let parser = httparse::ParserConfig::default();
+    if parser.parse_response_with_uninit_headers(&mut parsed, head, &mut fields).is_ok() {
         for field in parsed.headers.iter() {
             if let Ok(value) = std::str::from_utf8(field.value) {
                 with(field.name, value);
@@ -144,10 +132,15 @@ impl Head {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut parsed = httparse::Response::new(&mut fields);
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let done = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            bytes,
+            &mut fields,
+        );
         let refused = |error: httparse::Error| broken(&format!("not HTTP: {error}"));
-        let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(refused)? else {
+        let httparse::Status::Complete(length) = done.map_err(refused)? else {
             return Ok(None);
         };
         let status = parsed.code.unwrap_or(0);
@@ -209,7 +202,7 @@ impl Framing {
 /// What follows a head.
 struct Rest<'a, S> {
     source: &'a mut S,
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: &'a mut Zeroizing<Vec<u8>>,
     /// What is before it has been read.
     at: usize,
 }
@@ -249,7 +242,7 @@ impl<S: Source> Rest<'_, S> {
         loop {
             body.push(&self.bytes[self.at..])?;
             self.forget();
-            if !self.source.more(&mut self.bytes)? {
+            if !self.source.more(self.bytes)? {
                 return Ok(body.0);
             }
         }
@@ -307,7 +300,7 @@ impl<S: Source> Rest<'_, S> {
         if self.at == self.bytes.len() {
             self.forget();
         }
-        match self.source.more(&mut self.bytes)? {
+        match self.source.more(self.bytes)? {
             true => Ok(()),
             false => Err(broken("closed in the middle of an answer")),
         }
@@ -322,6 +315,8 @@ impl<S: Source> Rest<'_, S> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::Url;
+
     use super::*;
 
     /// Gives its bytes in pieces of this size.
@@ -345,7 +340,9 @@ mod tests {
     }
 
     fn read_by(text: &str, piece: usize) -> Result<(u16, Vec<u8>, bool), NetError> {
-        let answer = read_answer(&mut Pieces(text.as_bytes(), piece), &Method::POST)?;
+        let mut bytes = Zeroizing::default();
+        let mut pieces = Pieces(text.as_bytes(), piece);
+        let answer = read_answer(&mut pieces, &mut bytes, &Method::POST)?;
         Ok((answer.response.status, answer.response.body.to_vec(), answer.reusable))
     }
 
@@ -405,11 +402,11 @@ mod tests {
     #[test]
     fn a_request_has_what_the_service_wants() {
         let written = |method: Method, url: &str, body: Option<&[u8]>| {
-            let mut request = Request::new(method, Url::parse(url).unwrap());
+            let mut request = Request::new(method, &Url::parse(url).unwrap());
             if let Some(body) = body {
                 request = request.with_body(Zeroizing::new(body.to_vec()));
             }
-            let mut out = Zeroizing::new(b"old".to_vec());
+            let mut out = Zeroizing::default();
             write_request(&mut out, &request);
             String::from_utf8(out.to_vec()).unwrap()
         };

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::redirect;
+use reqwest::{header::HOST, redirect};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
@@ -209,8 +209,14 @@ async fn exchange(
     let failed = |error| NetError::from_client(error, connect_timeout);
     let whole = async {
         stumble!("net");
-        let mut outgoing = reqwest::Request::new(request.method, request.url);
-        *outgoing.headers_mut() = request.headers;
+        let url = request.origin.url(&request.target);
+        let url = url.ok_or_else(|| NetError::Connect("the request has no URL".into()))?;
+        let mut outgoing = reqwest::Request::new(request.method, url);
+        let headers = outgoing.headers_mut();
+        headers.extend(request.headers);
+        if let Some(host) = request.origin.renamed() {
+            headers.insert(HOST, host.clone());
+        }
         *outgoing.body_mut() = request.body.map(reqwest::Body::from);
         let mut answer = client.execute(outgoing).await.map_err(failed)?;
         stumble!("net");

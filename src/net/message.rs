@@ -1,6 +1,6 @@
 //! What goes over a lane: a request, an answer, or the reason there is none.
 
-use std::{fmt, io, iter, time::Duration};
+use std::{fmt, io, iter, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -9,7 +9,7 @@ use reqwest::{
 };
 use zeroize::Zeroizing;
 
-use super::http1;
+use super::{Origin, http1};
 
 /// Answers longer than this are refused, bytes. A full page of keys is about 20 kB, a certificate
 /// with its policy 5 kB.
@@ -20,10 +20,12 @@ pub const MAX_BODY: usize = 4 << 20;
 pub struct Request {
     /// The HTTP method.
     pub method: Method,
-    /// Absolute URL. Plain `http` is for the link-local identity endpoints only.
-    pub url: Url,
-    /// Headers, complete but for Host, Content-Length and Accept.
-    pub headers: HeaderMap,
+    /// Whom it goes to. Plain `http` is for the link-local identity endpoints only.
+    pub origin: Arc<Origin>,
+    /// Path and query, as they are sent.
+    pub target: String,
+    /// Headers, each name once, complete but for Host, Content-Length and Accept.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body; see [`Request::with_body`].
     pub body: Option<Bytes>,
     /// Not on a connection that was used before: such a one may turn out dead when the request is
@@ -32,15 +34,23 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request without headers and body.
-    pub fn new(method: Method, url: Url) -> Self {
-        Request { method, url, headers: HeaderMap::new(), body: None, fresh: false }
+    /// A request without headers and body, for an absolute URL.
+    pub fn new(method: Method, url: &Url) -> Self {
+        let query = url.query().map(|query| ["?", query]).unwrap_or_default();
+        let target = [url.path(), query[0], query[1]].concat();
+        Request::to(method, Arc::new(Origin::new(url, None)), target)
+    }
+
+    /// The same for path and query at an origin.
+    pub fn to(method: Method, origin: Arc<Origin>, target: String) -> Self {
+        // Room for what every request to the service has.
+        Request { method, origin, target, headers: Vec::with_capacity(6), body: None, fresh: false }
     }
 
     /// Adds or replaces a header.
-    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
+    pub fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.retain(|(other, _)| *other != name);
+        self.headers.push((name, value));
     }
 
     /// Sets the body. Its bytes are wiped when the last clone of the request is gone; what the
@@ -54,8 +64,8 @@ impl Request {
 impl fmt::Debug for Request {
     /// Method, host and path: queries, headers and bodies may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.url.host_str().unwrap_or_default();
-        write!(f, "{} {host}{}", self.method, self.url.path())
+        let path = self.target.split('?').next().unwrap_or_default();
+        write!(f, "{} {}{path}", self.method, self.origin.host())
     }
 }
 

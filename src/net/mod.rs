@@ -11,6 +11,7 @@ mod dns;
 pub mod http1;
 mod lane;
 mod message;
+mod origin;
 mod resolver;
 mod surroundings;
 mod tls;
@@ -33,6 +34,7 @@ use self::{
 pub use self::{
     lane::Pace,
     message::{Headers, MAX_BODY, NetError, Request, Response},
+    origin::Origin,
     surroundings::Surroundings,
 };
 use crate::{

@@ -1,11 +1,13 @@
 //! One operation's request: its URL, its headers, its body, and the shape of its answer.
 
+use std::sync::Arc;
+
 use akv_wire::ApiVersion;
 use bytes::Bytes;
 use cryptoki_sys::{CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR};
 use reqwest::{
     Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
@@ -16,11 +18,14 @@ use crate::{
     credential::Token,
     error::{Error, Result},
     hex,
-    net::{Request, Response},
+    net::{Origin, Request, Response},
 };
 
 const AGENT: &str = concat!("akv-pkcs11/", env!("CARGO_PKG_VERSION"));
 const JSON: &str = "application/json";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+/// Bytes; a name has at most 127.
+const TARGET_ROOM: usize = 256;
 
 /// One operation on one object, as it will be sent.
 pub(super) struct Call<'a> {
@@ -81,9 +86,9 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The URL all requests to an endpoint start with, and the Host header where it must differ: the
-/// client lets a port in the URL win over the port of `address`, so that a `direct` one has none.
-pub(super) fn origin(endpoint: &Endpoint, direct: bool) -> Result<(Url, Option<HeaderValue>)> {
+/// Whom requests to an endpoint go to. The client lets a port in the URL win over the port of
+/// `address`, so that a `direct` one has none, and a Host header that differs.
+pub(super) fn origin(endpoint: &Endpoint, direct: bool) -> Result<Origin> {
     let (host, port) = (&endpoint.host, endpoint.port);
     let unusable = |what: String| Error::new(CKR_GENERAL_ERROR, format!("endpoint: {what}"));
     let named = format!("{host}:{port}");
@@ -99,7 +104,7 @@ pub(super) fn origin(endpoint: &Endpoint, direct: bool) -> Result<(Url, Option<H
         ),
         false => None,
     };
-    Ok((url, header))
+    Ok(Origin::new(&url, header))
 }
 
 impl Vault {
@@ -114,7 +119,7 @@ impl Vault {
         id: &HeaderValue,
     ) -> Request {
         let mut request = self.anonymous(call, site, version, id);
-        request.headers.insert(AUTHORIZATION, token.header().clone());
+        request.headers.push((AUTHORIZATION, token.header().clone()));
         request
     }
 
@@ -127,16 +132,15 @@ impl Vault {
         id: &HeaderValue,
     ) -> Request {
         let row = call.operation.row();
-        let mut request = Request::new(row.method.clone(), self.url(call, site, version));
-        let headers = &mut request.headers;
-        headers.insert(ACCEPT, HeaderValue::from_static(JSON));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        headers.insert("x-ms-client-request-id", id.clone());
-        if let Some(host) = &site.host {
-            headers.insert(HOST, host.clone());
-        }
+        let origin = Arc::clone(&site.origin);
+        let mut request = Request::to(row.method.clone(), origin, self.target(call, version));
+        request.headers.extend([
+            (ACCEPT, HeaderValue::from_static(JSON)),
+            (USER_AGENT, HeaderValue::from_static(AGENT)),
+            (REQUEST_ID, id.clone()),
+        ]);
         if call.body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+            request.headers.push((CONTENT_TYPE, HeaderValue::from_static(JSON)));
         }
         request.body = call.body.clone();
         // A connection that died while it was idle must not leave that in doubt.
@@ -144,11 +148,19 @@ impl Vault {
         request
     }
 
-    fn url(&self, call: &Call<'_>, site: &Site, version: Option<&str>) -> Url {
-        let mut url = site.base.clone();
+    /// Path and query.
+    fn target(&self, call: &Call<'_>, version: Option<&str>) -> String {
+        let api_version =
+            call.version.map_or(self.api_version.as_str(), |version| version.as_str());
+        let mut target = String::with_capacity(TARGET_ROOM);
         if let Some(page) = &call.page {
-            url.set_path(page.path());
-            url.set_query(page.query());
+            target.push_str(page.path());
+            let query = page.query().unwrap_or_default();
+            target.extend(["?", query]);
+            if page.query_pairs().any(|(name, _)| name == "api-version") {
+                return target;
+            }
+            target.push_str(if query.is_empty() { "" } else { "&" });
         } else {
             let name = call.key.map(|key| key.name);
             let version = version.or_else(|| call.key.and_then(|key| key.version));
@@ -156,16 +168,33 @@ impl Vault {
                 Operation::ListKeyVersions => Some("versions"),
                 _ => call.action,
             };
-            let segments = [Some(call.operation.row().collection), name, version, action];
-            if let Ok(mut path) = url.path_segments_mut() {
-                path.clear().extend(segments.into_iter().flatten());
+            for segment in
+                [Some(call.operation.row().collection), name, version, action].into_iter().flatten()
+            {
+                target.push('/');
+                push_encoded(&mut target, segment);
             }
+            target.push('?');
         }
-        let version = call.version.map_or(self.api_version.as_str(), |version| version.as_str());
-        if !url.query_pairs().any(|(name, _)| name == "api-version") {
-            url.query_pairs_mut().append_pair("api-version", version);
+        target.push_str("api-version=");
+        push_encoded(&mut target, api_version);
+        target
+    }
+}
+
+/// Appends a text as it stands in a path or query (RFC 3986, 2.1). What the service calls its keys
+/// and versions needs no encoding.
+fn push_encoded(target: &mut String, text: &str) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if text.bytes().all(plain) {
+        target.push_str(text);
+        return;
+    }
+    for byte in text.bytes() {
+        match plain(byte) {
+            true => target.push(char::from(byte)),
+            false => target.extend(["%", &hex::encode(&[byte]).to_ascii_uppercase()]),
         }
-        url
     }
 }
 
@@ -188,9 +217,14 @@ pub(super) fn request_id() -> Result<HeaderValue> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| failed())?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = hex::encode(&bytes);
-    let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-    HeaderValue::from_str(&id).map_err(|_| failed())
+    let mut text = [b'-'; 36];
+    let mut place = 0;
+    for (index, byte) in bytes.into_iter().enumerate() {
+        place += usize::from(matches!(index, 4 | 6 | 8 | 10));
+        text[place..place + 2].copy_from_slice(&hex::pair(byte));
+        place += 2;
+    }
+    HeaderValue::from_bytes(&text).map_err(|_| failed())
 }
 
 #[cfg(test)]
@@ -208,10 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_name_is_encoded() {
+        let encoded = |text: &str| {
+            let mut target = String::from("/");
+            push_encoded(&mut target, text);
+            target
+        };
+        assert_eq!(encoded("key-1"), "/key-1");
+        assert_eq!(encoded("../a?b#é"), "/..%2Fa%3Fb%23%C3%A9");
+    }
+
+    #[test]
     fn request_ids_are_random_uuids() {
         let one = request_id().expect("id");
         let text = one.to_str().expect("ASCII");
-        assert_eq!((text.len(), text.as_bytes()[14]), (36, b'4'));
+        let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+        assert_eq!((lengths, text.as_bytes()[14]), (vec![8, 4, 4, 4, 12], b'4'));
+        assert!(text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
         assert_ne!(one, request_id().expect("id"));
     }
 }

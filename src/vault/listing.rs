@@ -238,7 +238,7 @@ impl Vault {
     /// A nextLink, if it stays on the configured host: the bearer token goes nowhere else. A vault
     /// writes the port (`:443`), a Managed HSM does not.
     fn own_link(&self, call: &Call<'_>, link: &str, site: usize) -> Result<Url> {
-        let (own_host, own_port) = &self.sites[site].origin;
+        let (own_host, own_port) = &self.sites[site].endpoint;
         let url = Url::parse(link).ok().filter(|url| {
             url.scheme() == "https"
                 && url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(own_host))

@@ -163,7 +163,7 @@ impl Vault {
     /// # Errors
     /// CKR_DEVICE_ERROR with the reason.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let (host, _) = &self.sites.first().origin;
+        let (host, _) = &self.sites.first().endpoint;
         self.net.addresses(host).map_err(|failed| {
             let advice = "check the endpoint's name and this machine's DNS, or set `address`";
             Error::new(CKR_DEVICE_ERROR, format!("{host}: {failed}; {advice}"))

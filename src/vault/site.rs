@@ -8,28 +8,25 @@
 use std::{
     net::SocketAddr,
     ops::Index,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-
-use reqwest::{Url, header::HeaderValue};
 
 use super::{Operation, backoff::Pauses, call, replica::Matches};
 use crate::{
     config::{Endpoint, TokenConfig},
     error::Result,
+    net::Origin,
 };
 
 /// One endpoint.
 pub(super) struct Site {
     /// `host`, or `host:port` where that is not 443: for messages.
     pub name: String,
-    /// `https://host[:port]/`, without the port where `address` gives one.
-    pub base: Url,
-    /// The Host header where it differs from what the URL says.
-    pub host: Option<HeaderValue>,
-    /// Host name and port a nextLink must have.
-    pub origin: (String, u16),
+    /// Whom requests go to.
+    pub origin: Arc<Origin>,
+    /// Host name and port, which a nextLink must have.
+    pub endpoint: (String, u16),
     pub pauses: Pauses,
     rest: Mutex<Option<Instant>>,
 }
@@ -181,14 +178,14 @@ impl Index<usize> for Sites {
 
 impl Site {
     fn new(endpoint: &Endpoint, address: Option<SocketAddr>, through_proxy: bool) -> Result<Site> {
-        let (base, host) = call::origin(endpoint, address.is_some() && !through_proxy)?;
+        let origin = call::origin(endpoint, address.is_some() && !through_proxy)?;
         let name = match endpoint.port {
             443 => endpoint.host.clone(),
             port => format!("{}:{port}", endpoint.host),
         };
-        let origin = (endpoint.host.clone(), endpoint.port);
+        let endpoint = (endpoint.host.clone(), endpoint.port);
         let (pauses, rest) = (Pauses::default(), Mutex::new(None));
-        Ok(Site { name, base, host, origin, pauses, rest })
+        Ok(Site { name, origin: Arc::new(origin), endpoint, pauses, rest })
     }
 
     /// Left alone until then.

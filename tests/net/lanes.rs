@@ -25,7 +25,7 @@ use crate::{
 
 fn get(server: &Server) -> Request {
     let url = format!("https://localhost:{}/x", server.address.port());
-    Request::new(Method::GET, Url::parse(&url).unwrap())
+    Request::new(Method::GET, &Url::parse(&url).unwrap())
 }
 
 #[test]
