@@ -2,6 +2,7 @@
 
 use aws_lc_rs::signature::ParsedPublicKey;
 use cryptoki_sys::{CKR_PUBLIC_KEY_INVALID, CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE};
+use once_cell::race::OnceBox;
 
 use super::{
     curve::{Curve, ecdsa_input},
@@ -15,8 +16,9 @@ use crate::{
 pub(super) struct EcPublic {
     curve: Curve,
     /// 04||X||Y.
-    point: Vec<u8>,
-    parsed: ParsedPublicKey,
+    point: Box<[u8]>,
+    /// Made when it is needed: of thousands of keys that a search finds, few are used.
+    parsed: OnceBox<ParsedPublicKey>,
 }
 
 impl EcPublic {
@@ -35,13 +37,8 @@ impl EcPublic {
             point.extend_from_slice(&padded);
         }
         // Checks that the coordinates are below the prime and that the point is on the curve.
-        let parsed = ParsedPublicKey::new(curve.verification(), &point).map_err(|_| {
-            Error::new(
-                CKR_PUBLIC_KEY_INVALID,
-                format!("the coordinates are no point of {}", curve.name()),
-            )
-        })?;
-        Ok(EcPublic { curve, point, parsed })
+        parse(curve, &point)?;
+        Ok(EcPublic { curve, point: point.into(), parsed: OnceBox::new() })
     }
 
     pub(super) fn curve(&self) -> Curve {
@@ -50,7 +47,7 @@ impl EcPublic {
 
     /// 04||X||Y.
     pub(super) fn point(&self) -> Vec<u8> {
-        self.point.clone()
+        self.point.to_vec()
     }
 
     pub(super) fn coordinates(&self) -> (&[u8], &[u8]) {
@@ -82,8 +79,17 @@ impl EcPublic {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(invalid)?
             .concat();
-        self.parsed.verify_digest_sig(&digest, &fixed).map_err(|_| invalid())
+        let parsed =
+            self.parsed.get_or_try_init(|| parse(self.curve, &self.point).map(Box::new))?;
+        parsed.verify_digest_sig(&digest, &fixed).map_err(|_| invalid())
     }
+}
+
+fn parse(curve: Curve, point: &[u8]) -> Result<ParsedPublicKey> {
+    ParsedPublicKey::new(curve.verification(), point).map_err(|_| {
+        let sentence = format!("the coordinates are no point of {}", curve.name());
+        Error::new(CKR_PUBLIC_KEY_INVALID, sentence)
+    })
 }
 
 impl PartialEq for EcPublic {

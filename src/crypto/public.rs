@@ -28,7 +28,8 @@ pub struct PublicKey(Arc<Material>);
 
 #[derive(PartialEq, Eq)]
 enum Material {
-    Rsa(RsaPublic),
+    /// Four times as large as the other.
+    Rsa(Box<RsaPublic>),
     Ec(EcPublic),
 }
 
@@ -41,7 +42,7 @@ impl PublicKey {
     /// `CKR_KEY_SIZE_RANGE` for another size; `CKR_PUBLIC_KEY_INVALID` for an even modulus or an
     /// exponent that is even, below 3 or above 33 bits.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<PublicKey> {
-        Ok(PublicKey(Arc::new(Material::Rsa(RsaPublic::new(n, e)?))))
+        Ok(PublicKey(Arc::new(Material::Rsa(Box::new(RsaPublic::new(n, e)?)))))
     }
 
     /// A point of `curve` from big-endian coordinates, padded or stripped to the size of the

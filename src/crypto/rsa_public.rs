@@ -18,6 +18,7 @@ use cryptoki_sys::{
     CKR_KEY_SIZE_RANGE, CKR_MECHANISM_PARAM_INVALID, CKR_PUBLIC_KEY_INVALID, CKR_SIGNATURE_INVALID,
     CKR_SIGNATURE_LEN_RANGE,
 };
+use once_cell::race::OnceBox;
 use rsa::{
     BigUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss, RsaPublicKey, hazmat,
     pkcs1::EncodeRsaPublicKey, rand_core::OsRng, traits::PublicKeyParts,
@@ -40,8 +41,8 @@ pub(super) struct RsaPublic {
     n: Vec<u8>,
     e: Vec<u8>,
     key: RsaPublicKey,
-    /// `None` outside of the 2048 to 8192 bits that aws-lc-rs takes.
-    encrypting: Option<PublicEncryptingKey>,
+    /// Made when it is needed; `None` outside of the 2048 to 8192 bits that aws-lc-rs takes.
+    encrypting: OnceBox<Option<PublicEncryptingKey>>,
 }
 
 impl RsaPublic {
@@ -63,8 +64,7 @@ impl RsaPublic {
                     format!("the RSA public key is not usable: {why}"),
                 )
             })?;
-        let encrypting = components(n, e).try_into().ok();
-        Ok(RsaPublic { n: n.to_vec(), e: e.to_vec(), key, encrypting })
+        Ok(RsaPublic { n: n.to_vec(), e: e.to_vec(), key, encrypting: OnceBox::new() })
     }
 
     pub(super) fn modulus(&self) -> &[u8] {
@@ -150,7 +150,7 @@ impl RsaPublic {
 
     pub(super) fn encrypt_pkcs1(&self, data: &[u8]) -> Result<Vec<u8>> {
         self.check_content(data)?;
-        let Some(key) = &self.encrypting else {
+        let Some(key) = self.encrypting() else {
             return self.key.encrypt(&mut OsRng, Pkcs1v15Encrypt, data).map_err(failed);
         };
         let key = Pkcs1PublicEncryptingKey::new(key.clone()).map_err(failed)?;
@@ -176,13 +176,18 @@ impl RsaPublic {
                 room.unwrap_or(0)
             );
         }
-        if let (Some(key), Some(algorithm)) = (&self.encrypting, oaep_algorithm(hash, mgf)) {
+        if let (Some(key), Some(algorithm)) = (self.encrypting(), oaep_algorithm(hash, mgf)) {
             let key = OaepPublicEncryptingKey::new(key.clone()).map_err(failed)?;
             let mut ciphertext = vec![0; key.ciphertext_size()];
             key.encrypt(algorithm, data, &mut ciphertext, some_label(label)).map_err(failed)?;
             return Ok(ciphertext);
         }
         self.key.encrypt(&mut OsRng, oaep_scheme(hash, mgf, label)?, data).map_err(failed)
+    }
+
+    fn encrypting(&self) -> Option<&PublicEncryptingKey> {
+        let make = || Box::new(components(&self.n, &self.e).try_into().ok());
+        self.encrypting.get_or_init(make).as_ref()
     }
 
     /// The verdict of aws-lc-rs; `None` if it does not take the key.
@@ -193,7 +198,7 @@ impl RsaPublic {
         digest: &[u8],
         signature: &[u8],
     ) -> Option<Result<()>> {
-        self.encrypting.as_ref()?;
+        self.encrypting()?;
         let key = components(&self.n, &self.e).to_parsed_public_key(parameters).ok()?;
         let digest = digest::Digest::import_less_safe(digest, algorithm).ok()?;
         Some(key.verify_digest_sig(&digest, signature).map_err(|_| self.mismatch("RSA")))

@@ -115,6 +115,11 @@ impl Object {
         String::from_utf8_lossy(self.attributes.bytes(CKA_LABEL).unwrap_or_default()).into_owned()
     }
 
+    /// CKA_UNIQUE_ID; a session object has none.
+    pub fn unique_id(&self) -> Option<&[u8]> {
+        self.attributes.bytes(CKA_UNIQUE_ID)
+    }
+
     /// Whether it must stay hidden from a session that has not logged in.
     pub fn is_private(&self) -> bool {
         self.attributes.is(CKA_PRIVATE)

@@ -49,14 +49,13 @@ pub fn objects(bundle: &KeyBundle, token: &TokenConfig, standing: Standing) -> R
     let identity = Identity::of(&key, &tag, standing);
     let usage = Usage::of(bundle);
     let common = common(bundle, token);
-    let mut objects = match key.public() {
+    let objects = match key.public() {
         Some(public) => vec![
             private_key(&common, &key, public, &identity, &usage, token),
             public_key(&common, public, &identity, token),
         ],
         None => vec![secret_key(&common, &key, &identity, &usage, token)],
     };
-    objects.iter_mut().for_each(|object| object.attributes.settle());
     Ok(objects)
 }
 

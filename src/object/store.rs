@@ -3,6 +3,7 @@
 //! [`certificates`]. Never asks the service; `operation::find` does and puts its findings here.
 
 mod certificates;
+mod index;
 mod names;
 mod secrets;
 #[cfg(test)]
@@ -20,8 +21,8 @@ pub use self::{
     certificates::Origin,
     names::{Found, Knowledge},
 };
-use self::{certificates::StoredCertificate, names::Known};
-use super::{Object, certificate::Certificate, profile};
+use self::{certificates::StoredCertificate, index::Index, names::Known};
+use super::{Attributes, Object, certificate::Certificate, profile};
 use crate::error::{Error, Result};
 
 /// A template as the store compares it: type and value.
@@ -42,10 +43,13 @@ struct Inner {
     shown: BTreeSet<CK_OBJECT_HANDLE>,
     /// What searches for its class find, and no others.
     profiles: BTreeSet<CK_OBJECT_HANDLE>,
-    by_label: HashMap<Vec<u8>, BTreeSet<CK_OBJECT_HANDLE>>,
-    by_id: HashMap<Vec<u8>, BTreeSet<CK_OBJECT_HANDLE>>,
-    /// CKA_UNIQUE_ID to handle: an object that comes back has the handle it had.
-    by_unique: HashMap<Vec<u8>, CK_OBJECT_HANDLE>,
+    /// Of what is shown.
+    by_label: Index,
+    by_id: Index,
+    /// Of every object: one that comes back has the handle it had.
+    by_unique: Index,
+    /// Values that many objects have alike.
+    alike: Vec<Arc<Attributes>>,
     /// What is known of each name, by the name in lower case.
     names: HashMap<String, Known>,
     /// When all names were listed last.
@@ -113,26 +117,18 @@ impl Store {
     ) -> Vec<CK_OBJECT_HANDLE> {
         let inner = self.lock();
         let value_of = |kind| wanted.iter().find(|(k, _)| *k == kind).map(|(_, value)| value);
-        let indexed = value_of(CKA_ID)
-            .map(|id| inner.by_id.get(id))
-            .or_else(|| value_of(CKA_LABEL).map(|label| inner.by_label.get(label)));
-        let nothing = BTreeSet::new();
-        let profiles = value_of(CKA_CLASS).is_some_and(|v| *v == CKO_PROFILE.to_ne_bytes());
-        let candidates = match indexed {
-            _ if profiles => &inner.profiles,
-            Some(handles) => handles.unwrap_or(&nothing),
-            None => &inner.shown,
+        let matches = |handle: &CK_OBJECT_HANDLE| {
+            let object = inner.objects.get(handle);
+            object.is_some_and(|object| visible(object) && object.attributes.match_all(wanted))
         };
-        candidates
-            .iter()
-            .filter(|handle| {
-                inner
-                    .objects
-                    .get(handle)
-                    .is_some_and(|object| visible(object) && object.attributes.match_all(wanted))
-            })
-            .copied()
-            .collect()
+        if value_of(CKA_CLASS).is_some_and(|v| *v == CKO_PROFILE.to_ne_bytes()) {
+            return inner.profiles.iter().copied().filter(matches).collect();
+        }
+        match (value_of(CKA_ID), value_of(CKA_LABEL)) {
+            (Some(id), _) => inner.by_id.of(id).filter(matches).collect(),
+            (None, Some(label)) => inner.by_label.of(label).filter(matches).collect(),
+            (None, None) => inner.shown.iter().copied().filter(matches).collect(),
+        }
     }
 
     /// Gives handles to objects that no search finds: other versions than their names show. One
@@ -140,9 +136,8 @@ impl Store {
     pub fn put_aside(&self, objects: Vec<Object>) -> Vec<CK_OBJECT_HANDLE> {
         let mut inner = self.lock();
         let place = |object: Object| {
-            let unique = object.attributes.bytes(CKA_UNIQUE_ID).unwrap_or_default();
-            if let Some(handle) = inner.by_unique.get(unique) {
-                return *handle;
+            if let Some(handle) = object.unique_id().and_then(|unique| inner.handle_of(unique)) {
+                return handle;
             }
             let handle = inner.show(object);
             inner.hide(handle);
@@ -201,28 +196,31 @@ impl Store {
 impl Inner {
     /// Makes an object findable, under the handle it had if it was known before.
     fn show(&mut self, object: Object) -> CK_OBJECT_HANDLE {
-        let unique = object.attributes.bytes(CKA_UNIQUE_ID).map(<[u8]>::to_vec);
-        let handle = match unique.as_ref().and_then(|unique| self.by_unique.get(unique)) {
-            Some(handle) => *handle,
-            None => {
-                let handle = self.next_handle;
-                self.next_handle += 1;
-                handle
-            }
-        };
-        if let Some(unique) = unique {
-            self.by_unique.insert(unique, handle);
-        }
+        let known = object.unique_id().and_then(|unique| self.handle_of(unique));
+        let handle = known.unwrap_or(self.next_handle);
+        self.next_handle = self.next_handle.max(handle + 1);
         self.replace(handle, object);
         handle
     }
 
+    /// The handle of the object with this CKA_UNIQUE_ID.
+    fn handle_of(&self, unique: &[u8]) -> Option<CK_OBJECT_HANDLE> {
+        self.by_unique.of(unique).find(|handle| {
+            self.objects.get(handle).and_then(|object| object.unique_id()) == Some(unique)
+        })
+    }
+
     fn replace(&mut self, handle: CK_OBJECT_HANDLE, object: Object) {
         self.hide(handle);
-        let label = object.attributes.bytes(CKA_LABEL).unwrap_or_default().to_vec();
-        let id = object.attributes.bytes(CKA_ID).unwrap_or_default().to_vec();
-        self.by_label.entry(label).or_default().insert(handle);
-        self.by_id.entry(id).or_default().insert(handle);
+        let value = |kind| object.attributes.bytes(kind).unwrap_or_default();
+        self.by_label.insert(value(CKA_LABEL), handle);
+        self.by_id.insert(value(CKA_ID), handle);
+        if let Some(before) = self.objects.get(&handle).and_then(|before| before.unique_id()) {
+            self.by_unique.remove(before, handle);
+        }
+        if let Some(unique) = object.unique_id() {
+            self.by_unique.insert(unique, handle);
+        }
         self.shown.insert(handle);
         self.objects.insert(handle, Arc::new(object));
     }
@@ -233,23 +231,17 @@ impl Inner {
             return;
         }
         if let Some(object) = self.objects.get(&handle) {
-            for (index, kind) in [(&mut self.by_label, CKA_LABEL), (&mut self.by_id, CKA_ID)] {
-                let value = object.attributes.bytes(kind).unwrap_or_default();
-                if let Some(handles) = index.get_mut(value) {
-                    handles.remove(&handle);
-                    if handles.is_empty() {
-                        index.remove(value);
-                    }
-                }
-            }
+            let value = |kind| object.attributes.bytes(kind).unwrap_or_default();
+            self.by_label.remove(value(CKA_LABEL), handle);
+            self.by_id.remove(value(CKA_ID), handle);
         }
     }
 
     fn remove(&mut self, handle: CK_OBJECT_HANDLE) -> Option<Arc<Object>> {
         self.hide(handle);
         let object = self.objects.remove(&handle)?;
-        if let Some(unique) = object.attributes.bytes(CKA_UNIQUE_ID) {
-            self.by_unique.remove(unique);
+        if let Some(unique) = object.unique_id() {
+            self.by_unique.remove(unique, handle);
         }
         Some(object)
     }

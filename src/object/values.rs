@@ -1,6 +1,6 @@
 //! The values of one object, encoded as C callers read them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use cryptoki_sys::*;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -11,16 +11,33 @@ use super::attribute::{Classes, name_of, row_of};
 /// when dropped. A value that is not given out is not here.
 ///
 /// A vault has thousands of objects with thirty values each, so that they are one allocation and
-/// an index: a third of what a map of vectors takes.
-#[derive(Clone, Default)]
+/// an index: a third of what a map of vectors takes. Most of the thirty are the same for all keys
+/// of a type, and stored once for them ([`Attributes::share`]).
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// In the order of their numbers.
     index: Vec<Entry>,
     /// One value after the other, in any order.
     values: Zeroizing<Vec<u8>>,
+    /// Values of other numbers, which other objects have as well.
+    common: Option<Arc<Attributes>>,
 }
 
-#[derive(Clone, Copy)]
+/// What is a key's own; the rest depends on its type, its usage and the token.
+const OWN: [CK_ATTRIBUTE_TYPE; 8] = [
+    CKA_LABEL,
+    CKA_ID,
+    CKA_UNIQUE_ID,
+    CKA_START_DATE,
+    CKA_END_DATE,
+    CKA_PUBLIC_KEY_INFO,
+    CKA_MODULUS,
+    CKA_EC_POINT,
+];
+/// Beyond so many combinations of the rest an object keeps its own.
+const MOST_COMMON: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Entry {
     kind: CK_ATTRIBUTE_TYPE,
     start: u32,
@@ -30,7 +47,10 @@ struct Entry {
 impl Attributes {
     /// The encoded value, if the object has it.
     pub fn bytes(&self, kind: CK_ATTRIBUTE_TYPE) -> Option<&[u8]> {
-        self.place(kind).ok().map(|at| self.value(&self.index[at]))
+        match self.place(kind) {
+            Ok(at) => Some(self.value(&self.index[at])),
+            Err(_) => self.common.as_ref()?.bytes(kind),
+        }
     }
 
     /// A CK_BBOOL; false where the object does not have it.
@@ -52,6 +72,7 @@ impl Attributes {
     /// Stores an encoded value, at most 4 GiB with all others.
     pub fn set(&mut self, kind: CK_ATTRIBUTE_TYPE, value: impl Into<Vec<u8>>) -> &mut Self {
         let value = Zeroizing::new(value.into());
+        self.unshare();
         let place = match self.place(kind) {
             Ok(old) if self.index[old].length as usize == value.len() => {
                 let start = self.index[old].start as usize;
@@ -93,6 +114,7 @@ impl Attributes {
 
     /// Drops key material, of an object that must no longer give it out.
     pub fn withdraw_secrets(&mut self) {
+        self.unshare();
         let class = Classes::of(self.ulong(CKA_CLASS).unwrap_or(CK_ULONG::MAX));
         let secret = |entry: &Entry| row_of(entry.kind).is_some_and(|row| row.secret.has(class));
         while let Some(at) = self.index.iter().position(secret) {
@@ -107,12 +129,52 @@ impl Attributes {
 
     /// All values, by the number of the attribute.
     pub fn iter(&self) -> impl Iterator<Item = (CK_ATTRIBUTE_TYPE, &[u8])> {
-        self.index.iter().map(|entry| (entry.kind, self.value(entry)))
+        let parts = std::iter::once(self).chain(self.common.as_deref());
+        let mut all: Vec<_> = parts
+            .flat_map(|part| part.index.iter().map(move |entry| (entry.kind, part.value(entry))))
+            .collect();
+        all.sort_unstable_by_key(|(kind, _)| *kind);
+        all.into_iter()
     }
 
-    /// Gives back the room that more values would have had: nothing is added to an object that a
-    /// client sees.
-    pub fn settle(&mut self) {
+    /// Stores what other keys have alike with them, as one of `alike`, which learns it where it is
+    /// new. For objects of which there are thousands and which change seldom.
+    pub fn share(&mut self, alike: &mut Vec<Arc<Attributes>>) {
+        let (mut own, mut common) = (Attributes::default(), Attributes::default());
+        for (kind, value) in self.iter() {
+            let is_own = OWN.contains(&kind) && !value.is_empty();
+            let part = if is_own { &mut own } else { &mut common };
+            part.set(kind, value);
+        }
+        let known = alike.iter().find(|known| ***known == common).map(Arc::clone);
+        own.common = known.or_else(|| {
+            if alike.len() == MOST_COMMON {
+                alike.retain(|known| Arc::strong_count(known) > 1);
+            }
+            (alike.len() < MOST_COMMON).then(|| {
+                common.settle();
+                let common = Arc::new(common.clone());
+                alike.push(Arc::clone(&common));
+                common
+            })
+        });
+        if own.common.is_some() {
+            *self = own;
+        }
+        self.settle();
+    }
+
+    /// Makes all values the object's own, so that they can be changed.
+    fn unshare(&mut self) {
+        if let Some(common) = self.common.take() {
+            for (kind, value) in common.iter() {
+                self.set(kind, value);
+            }
+        }
+    }
+
+    /// Gives back the room that more values would have had.
+    fn settle(&mut self) {
         self.index.shrink_to_fit();
         if self.values.capacity() > self.values.len() {
             let mut exact = Zeroizing::new(Vec::with_capacity(self.values.len()));
@@ -158,7 +220,7 @@ impl Attributes {
 
 impl fmt::Debug for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.index.iter().map(|entry| name_of(entry.kind))).finish()
+        f.debug_set().entries(self.iter().map(|(kind, _)| name_of(kind))).finish()
     }
 }
 
@@ -191,6 +253,34 @@ mod tests {
         let all: Vec<_> = attributes.iter().collect();
         assert_eq!(all, [(CKA_LABEL, &b"short"[..]), (CKA_SUBJECT, &b""[..]), (CKA_ID, &[4][..])]);
         assert_eq!(attributes.values.len(), 6);
+    }
+
+    #[test]
+    fn what_is_alike_is_stored_once_and_changes_alone() {
+        let key = |label: &str, sign| {
+            let mut key = Attributes::default();
+            key.set(CKA_LABEL, label).set_bool(CKA_SIGN, sign).set_ulong(CKA_CLASS, 3).settle();
+            key
+        };
+        let mut alike = Vec::new();
+        let [mut one, mut two, mut other] = [key("one", true), key("two", true), key("3", false)];
+        for shared in [&mut one, &mut two, &mut other] {
+            let before: Vec<_> = shared.iter().map(|(k, v)| (k, v.to_vec())).collect();
+            shared.share(&mut alike);
+            let after: Vec<_> = shared.iter().map(|(k, v)| (k, v.to_vec())).collect();
+            assert_eq!((after, shared.index.len()), (before, 1));
+        }
+        assert_eq!(alike.len(), 2);
+        one.set_bool(CKA_SIGN, false).set(CKA_LABEL, "uno");
+        assert!(!one.is(CKA_SIGN) && two.is(CKA_SIGN));
+        assert_eq!(one.iter().count(), 3);
+        for _ in 0..2 {
+            for number in 0..2 * MOST_COMMON {
+                key("many", true).set_ulong(CKA_KEY_TYPE, number as CK_ULONG).share(&mut alike);
+            }
+        }
+        assert!(alike.len() <= MOST_COMMON);
+        assert!(alike.iter().any(|known| two.common.as_ref() == Some(known)), "in use");
     }
 
     #[test]

@@ -236,7 +236,7 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
 
 /// So many keys are fetched before they become objects: what the service told of a key is larger
 /// than the key's objects, and a vault may have thousands.
-const BATCH: usize = 1024;
+const BATCH: usize = 256;
 
 /// Makes sure that all keys are known: those the configuration names, or all of the service.
 fn learn_all(slot: &Slot) -> Result<()> {

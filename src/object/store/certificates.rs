@@ -210,11 +210,10 @@ impl Inner {
             let public = object.vault_key().and_then(|key| key.public());
             public.is_some_and(|public| public.key_id() == key_id)
         };
-        let by_id = self.by_id.get(key_id).into_iter().flatten();
-        let objects = |handle| self.objects.get(handle);
-        by_id.filter_map(objects).find(is_it).or_else(|| {
+        let objects = |handle| self.objects.get(&handle);
+        self.by_id.of(key_id).filter_map(objects).find(is_it).or_else(|| {
             // Its owner may have given it another CKA_ID.
-            self.shown.iter().filter_map(objects).find(is_it)
+            self.shown.iter().copied().filter_map(objects).find(is_it)
         })
     }
 

@@ -96,7 +96,11 @@ impl Store {
                 false
             }
         };
-        let handles: Vec<_> = objects.into_iter().map(|object| inner.show(object)).collect();
+        let mut handles = Vec::with_capacity(objects.len());
+        for mut object in objects {
+            object.attributes.share(&mut inner.alike);
+            handles.push(inner.show(object));
+        }
         for handle in &handles {
             inner.match_certificates(*handle);
         }
