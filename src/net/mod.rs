@@ -69,6 +69,8 @@ struct Pool {
     idle: Vec<Way>,
     /// Idle and taken.
     existing: usize,
+    /// Callers that wait for one. Telling nobody costs a system call, too.
+    waiting: usize,
 }
 
 /// One connection to the service, there or to be made.
@@ -133,7 +135,7 @@ impl Net {
                 .min(config.connect_timeout)
                 .min(config.timeout / 3),
         };
-        let pool = Mutex::new(Pool { idle: Vec::new(), existing: 0 });
+        let pool = Mutex::new(Pool { idle: Vec::new(), existing: 0, waiting: 0 });
         let inner = Inner {
             plan,
             max_connections: config.max_connections.max(1),
@@ -245,7 +247,9 @@ impl Net {
             else {
                 return Err(NetError::Busy);
             };
+            pool.waiting += 1;
             pool = inner.freed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+            pool.waiting -= 1;
         }
     }
 }
@@ -313,8 +317,13 @@ impl Taken<'_> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         drop(self.way.take());
-        locked(&self.inner.pool).existing -= 1;
-        self.inner.freed.notify_one();
+        let mut pool = locked(&self.inner.pool);
+        pool.existing -= 1;
+        let waited_for = pool.waiting > 0;
+        drop(pool);
+        if waited_for {
+            self.inner.freed.notify_one();
+        }
     }
 }
 
