@@ -42,6 +42,8 @@ const SECRET_EXPIRED: &str = "AADSTS7000222";
 /// A refusal is repeated from memory for this long, so that a host that goes on calling with a
 /// wrong secret does not go on asking with it.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+/// A refresh ahead of expiry holds up the call that makes it no longer than this.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 /// After a refresh ahead of expiry failed, the next one waits.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 
@@ -79,6 +81,8 @@ struct State {
     attempts: u64,
     failure: Option<(Instant, Error)>,
     not_before: Option<Instant>,
+    /// The operator knows that the token cannot be refreshed.
+    told: bool,
     /// From the configuration, else from the service's challenge.
     tenant: Option<String>,
     login: Option<LoginSecret>,
@@ -199,8 +203,9 @@ impl Credential {
                 if !refresh {
                     return Ok(token);
                 }
-                return Ok(self.ask(state, rejected, deadline).unwrap_or_else(|error| {
-                    log::info!("refreshing the access token ahead of its expiry: {error}");
+                let patience = deadline.min(now + REFRESH_PATIENCE);
+                return Ok(self.ask(state, rejected, patience).unwrap_or_else(|error| {
+                    self.tell(&error, token.expires);
                     token
                 }));
             }
@@ -223,6 +228,17 @@ impl Credential {
             };
             state = self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Tells the operator once, until a token comes again, that there is one that cannot be
+    /// refreshed: calls go on with it, and nobody else would notice before its end.
+    fn tell(&self, error: &Error, expires: Instant) {
+        let level = match std::mem::replace(&mut self.lock().told, true) {
+            true => log::Level::Debug,
+            false => log::Level::Warn,
+        };
+        let left = expires.saturating_duration_since(Instant::now()).as_secs();
+        log::log!(level, "the access token is good for {left} s and cannot be refreshed: {error}");
     }
 
     /// Asks the authority, without the lock, for everybody who waits.
@@ -275,6 +291,7 @@ impl Drop for Asking<'_> {
                 state.token = Some(token);
                 state.failure = None;
                 state.not_before = None;
+                state.told = false;
             }
             failed => {
                 let now = Instant::now();

@@ -21,6 +21,7 @@ use crate::{
         template::{Template, inconsistent},
     },
     slot::Slot,
+    vault::{KeyRef, is_lost_answer, is_not_found},
 };
 
 /// Changes attributes of an object.
@@ -241,9 +242,29 @@ pub fn destroy(slot: &Slot, handle: CK_OBJECT_HANDLE, object: &Object) -> Result
             versions.len()
         ));
     }
-    slot.note(slot.vault.delete_key(&key.name))?;
+    slot.note(delete(slot, &key.name))?;
     slot.store.remove_name(&key.name);
     Ok(())
+}
+
+/// Deletes a key, once: whether a deletion whose answer was lost has happened is looked at.
+fn delete(slot: &Slot, name: &str) -> Result<()> {
+    let lost = match slot.vault.delete_key(name) {
+        Ok(_) => return Ok(()),
+        Err(error) if is_lost_answer(&error) => error,
+        Err(error) => return Err(error),
+    };
+    match slot.vault.key(KeyRef::current(name)) {
+        Err(error) if is_not_found(&error) => Ok(()),
+        Ok(_) => Err(lost),
+        Err(error) => Err(Error::new(
+            CKR_DEVICE_ERROR,
+            format!(
+                "whether key '{name}' was deleted cannot be told ({lost}; {error}): look at it \
+                 before you delete it again"
+            ),
+        )),
+    }
 }
 
 /// A certificate in the certificate directory goes with its file; one that the configuration

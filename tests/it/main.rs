@@ -30,6 +30,7 @@ mod init;
 mod life;
 mod lines;
 mod login;
+mod lost;
 mod matrix;
 mod messages;
 mod metrics;

@@ -375,3 +375,41 @@ fn the_pin_is_the_client_secret() {
     vault.login(b"other-app:se:cret").unwrap();
     assert_eq!(form(token_requests(&server).last().unwrap())["client_id"], "other-app");
 }
+
+/// An authority that is away while there is a token left: one call in half a minute looks whether
+/// it is back, for a moment, and all go on with the token they have.
+#[test]
+fn an_authority_that_is_away_for_less_than_the_tokens_life_is_not_noticed() {
+    let issued = AtomicUsize::new(0);
+    let server = Server::https(move |seen| match seen.path.ends_with("/token") {
+        // It is refreshed in its last three seconds, and not used in the last one and a half.
+        true => match issued.fetch_add(1, SeqCst) {
+            0 => token_reply("first", 15),
+            _ => Reply::Silence(Duration::from_secs(20)),
+        },
+        false => signature(),
+    });
+    let mut config = config(&server);
+    config.timeout = Duration::from_secs(10);
+    let parent = vault(&config);
+    sign(&parent).unwrap();
+    thread::sleep(Duration::from_millis(12_200));
+    let slowest = thread::scope(|scope| {
+        let calls = (0..8).map(|_| {
+            scope.spawn(|| {
+                let started = Instant::now();
+                sign(&parent).unwrap();
+                started.elapsed()
+            })
+        });
+        let mut took: Vec<_> =
+            calls.collect::<Vec<_>>().into_iter().map(|c| c.join().unwrap()).collect();
+        took.sort();
+        assert!(took[6] < Duration::from_millis(900), "one looks, the others go on: {took:?}");
+        took[7]
+    });
+    assert!(slowest < Duration::from_millis(2900), "{slowest:?}");
+    assert_eq!(token_requests(&server).len(), 2);
+    let used = server.seen_at(SIGN_PATH);
+    assert!(used.iter().all(|seen| seen.headers["authorization"] == "Bearer first"));
+}

@@ -1,7 +1,10 @@
 //! What is sent again, what never is, and when.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -183,4 +186,43 @@ fn decryption_failures_look_alike() {
     })
     .collect();
     assert_eq!(texts[0], texts[1]);
+}
+
+/// One hears that the service wants a pause; sixty-three who come during it do not ask at all, and
+/// afterwards they do not all come in the same instant.
+#[test]
+fn a_pause_that_one_was_asked_for_holds_back_sixty_four() {
+    const CALLERS: usize = 64;
+    const PAUSE: Duration = Duration::from_millis(800);
+    for status in [429, 503] {
+        let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let seen = Arc::clone(&times);
+        let server = service(move |_| {
+            let mut seen = seen.lock().unwrap();
+            seen.push(Instant::now());
+            match seen.len() {
+                1 => Reply::status(status, "").with("retry-after-ms", PAUSE.as_millis()),
+                _ => signature(),
+            }
+        });
+        let vault = vault(&config(&server));
+        thread::scope(|scope| {
+            let sign_once = || assert_eq!(sign(&vault).unwrap(), b"signature");
+            scope.spawn(sign_once);
+            while times.lock().unwrap().is_empty() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            // Its answer is on its way.
+            thread::sleep(Duration::from_millis(150));
+            for _ in 1..CALLERS {
+                scope.spawn(sign_once);
+            }
+        });
+        let times = times.lock().unwrap();
+        assert_eq!(times.len(), 1 + CALLERS, "{status}: nobody asks in vain but the first");
+        let after: Vec<Duration> = times[1..].iter().map(|at| *at - times[0]).collect();
+        let (first, last) = (after.iter().min().unwrap(), after.iter().max().unwrap());
+        assert!(*first >= PAUSE, "{status}: {first:?}");
+        assert!(*last - *first > Duration::from_millis(20), "{status}: {first:?} to {last:?}");
+    }
 }
