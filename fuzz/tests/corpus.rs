@@ -35,26 +35,25 @@ fn each_input_of_the_corpus_keeps_the_promises() {
     }
 }
 
-/// `UPDATE_SEEDS=1 cargo test -p akv-pkcs11-fuzz` writes them; other files of the corpus are what
-/// libFuzzer found, and stay.
+/// What the tables make now keeps the promises, too; the files may be of earlier tables, which harms
+/// nobody: they are where libFuzzer begins. `UPDATE_SEEDS=1 cargo test -p akv-pkcs11-fuzz` writes them;
+/// other files of the corpus are what was found, and stay.
 #[test]
 fn the_corpus_has_the_seeds_that_the_tables_make() {
     for target in TARGETS {
-        let update = std::env::var_os("UPDATE_SEEDS").is_some();
-        if update {
-            fs::create_dir_all(folder(target)).expect("a folder");
-        }
         let corpus = corpus(target);
         for seed in (target.seeds)() {
-            if update {
-                fs::write(folder(target).join(&seed.name), &seed.input).expect("written");
+            let path = folder(target).join(&seed.name);
+            (target.run)(&seed.input);
+            if std::env::var_os("UPDATE_SEEDS").is_some() {
+                fs::create_dir_all(folder(target)).expect("a folder");
+                fs::write(path, &seed.input).expect("written");
                 continue;
             }
-            let (name, held) = (seed.name, seed.input);
             assert!(
-                corpus.get(&name) == Some(&held),
-                "corpus/{}/{name} is stale: UPDATE_SEEDS=1 cargo test -p akv-pkcs11-fuzz",
-                target.name
+                corpus.contains_key(&seed.name),
+                "{} is missing: UPDATE_SEEDS=1 cargo test -p akv-pkcs11-fuzz",
+                path.display()
             );
         }
     }
