@@ -13,9 +13,14 @@ use crate::{
 
 /// The mechanisms of a family that one of the keys can carry out, with that key.
 pub fn pairs(context: &mut Context, family: Family) -> Outcome<Vec<(CK_MECHANISM_TYPE, Key)>> {
+    pairs_for(context, family.flag())
+}
+
+/// The same for the mechanisms that have this flag.
+pub fn pairs_for(context: &mut Context, flag: CK_FLAGS) -> Outcome<Vec<(CK_MECHANISM_TYPE, Key)>> {
     let keys = context.distinct_keys()?;
     let mut pairs = Vec::new();
-    for (kind, info) in context.offered(family.flag())? {
+    for (kind, info) in context.offered(flag)? {
         for key in &keys {
             if fits(kind, key, &info) {
                 pairs.push((kind, key.clone()));

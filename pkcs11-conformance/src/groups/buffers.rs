@@ -4,13 +4,14 @@ use cryptoki_sys::*;
 
 use crate::{
     case::{Case, Group, Outcome, ensure, skip},
-    client::{Family, Output, PLENTY, Room, Session, check},
+    client::{Family, Output, PLENTY, Room, Session, check, flag},
     context::{Context, is, need},
-    ffi::NULL,
-    functions::Function::*,
-    mechanism::{Mechanism, Scheme, scheme},
+    ffi::{NULL, length, read},
+    functions::Function::{self, *},
+    keys::{Key, templates},
+    mechanism::{HASHES, Mechanism, Mode, Scheme, scheme},
     names,
-    samples::{encrypted, pairs, to_encrypt, to_sign},
+    samples::{encrypted, pairs, pairs_for, to_encrypt, to_sign},
 };
 
 /// The group.
@@ -54,6 +55,32 @@ pub const GROUP: Group = Group {
             clause: "5.2, 5.10 C_Decrypt",
             title: "C_Decrypt keeps the protocol; it may ask for more than it needs.",
             run: decryptions,
+        },
+        Case {
+            id: "sign-recover",
+            clause: "5.2, 5.13 C_SignRecover",
+            title: "C_SignRecover keeps the protocol.",
+            run: |context| recoveries(context, CKF_SIGN_RECOVER, sign_recover),
+        },
+        Case {
+            id: "verify-recover",
+            clause: "5.2, 5.15 C_VerifyRecover",
+            title: "C_VerifyRecover keeps the protocol, and gives what was signed; it may ask for more \
+                    than it needs.",
+            run: |context| recoveries(context, CKF_VERIFY_RECOVER, verify_recover),
+        },
+        Case {
+            id: "operation-state",
+            clause: "5.2, 5.6 C_GetOperationState",
+            title: "C_GetOperationState keeps the protocol, and leaves the operation as it was.",
+            run: operation_state,
+        },
+        Case {
+            id: "dual",
+            clause: "5.2, 5.17",
+            title: "C_DigestEncryptUpdate and C_DecryptDigestUpdate: a query and a short buffer take \
+                    nothing, and both operations get the data once.",
+            run: dual,
         },
         Case {
             id: "null-length",
@@ -204,6 +231,145 @@ fn decryptions(context: &mut Context) -> Outcome {
             let mechanism = Mechanism::usual(kind);
             let cipher = encrypted(scheme, &key, &to_encrypt(scheme, &key))?;
             one(session, Family::Decrypt, &mechanism, key.private, &cipher, false)
+        });
+    }
+    Ok(())
+}
+
+fn recoveries(
+    context: &mut Context,
+    use_flag: CK_FLAGS,
+    attempt: fn(Session, &Mechanism, &Key, &[u8]) -> Outcome,
+) -> Outcome {
+    for (kind, key) in pairs_for(context, use_flag)? {
+        let Some(scheme) = scheme(kind) else { continue };
+        context.each(format!("{}, {key}", names::mechanism(kind)), |context| {
+            let session = context.user()?;
+            let key = recovering(session, &key)?;
+            attempt(session, &Mechanism::usual(kind), &key, &to_sign(scheme, &key))
+        });
+    }
+    Ok(())
+}
+
+/// The key, or one like it that may be used with recovery: whoever makes a key asks for that.
+fn recovering(session: Session, key: &Key) -> Outcome<Key> {
+    if session.value(key.private, CKA_SIGN_RECOVER) == Ok(flag(true)) {
+        return Ok(key.clone());
+    }
+    if key.origin != "session" {
+        return skip("CKA_SIGN_RECOVER of the key is not CK_TRUE");
+    }
+    let (mechanism, mut public, mut private) = templates(key.kind, false, "pkcs11-conformance");
+    public.push((CKA_VERIFY_RECOVER, flag(true)));
+    private.push((CKA_SIGN_RECOVER, flag(true)));
+    let made = session.generate_pair(&mechanism, &public, &private);
+    let (public, private) = need(made, "C_GenerateKeyPair")?;
+    let mut key = key.clone();
+    (key.public, key.private) = (Some(public), private);
+    Ok(key)
+}
+
+fn begin(
+    session: Session,
+    function: Function,
+    mechanism: &Mechanism,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    let rv = mechanism.with(|raw| session.call(function, &[raw, key.into()]));
+    need(check(rv), function.row().name)
+}
+
+/// A function that takes data and gives output.
+fn take(session: Session, function: Function, data: &[u8], room: Room) -> Output {
+    Output::of(room, |out, size| session.call(function, &[read(data), length(data), out, size]))
+}
+
+fn sign_recover(session: Session, mechanism: &Mechanism, key: &Key, data: &[u8]) -> Outcome {
+    Subject {
+        begin: &|| begin(session, C_SignRecoverInit, mechanism, key.private),
+        call: &|room| take(session, C_SignRecover, data, room),
+        exact: true,
+    }
+    .holds()
+}
+
+fn verify_recover(session: Session, mechanism: &Mechanism, key: &Key, data: &[u8]) -> Outcome {
+    let Some(public) = key.public else { return skip("the key has no public half") };
+    begin(session, C_SignRecoverInit, mechanism, key.private)?;
+    let signature = take(session, C_SignRecover, data, PLENTY).result();
+    let signature = need(signature, "C_SignRecover")?;
+    begin(session, C_VerifyRecoverInit, mechanism, public)?;
+    let told =
+        need(take(session, C_VerifyRecover, &signature, PLENTY).result(), "C_VerifyRecover")?;
+    ensure(told == data, || "something else than was signed comes back".to_owned())?;
+    Subject {
+        begin: &|| begin(session, C_VerifyRecoverInit, mechanism, public),
+        call: &|room| take(session, C_VerifyRecover, &signature, room),
+        exact: false,
+    }
+    .holds()
+}
+
+/// Goes on unless the module says that it has no such thing.
+fn supported(output: &Output, refused: &[CK_RV], what: &str) -> Outcome {
+    match refused.contains(&output.rv) {
+        true => skip(format!("{what}: {}", names::rv(output.rv))),
+        false => Ok(()),
+    }
+}
+
+fn operation_state(context: &mut Context) -> Outcome {
+    let session = context.session()?;
+    let sha256 = Mechanism::plain(CKM_SHA256);
+    need(session.init(Family::Digest, &sha256, 0), "C_DigestInit")?;
+    need(session.update(Family::Digest, b"da"), "C_DigestUpdate")?;
+    let ask = |room| Output::of(room, |out, size| session.call(C_GetOperationState, &[out, size]));
+    let query = ask(Room::Query);
+    supported(&query, &[CKR_FUNCTION_NOT_SUPPORTED, CKR_STATE_UNSAVEABLE], "C_GetOperationState")?;
+    is(check(query.rv), CKR_OK, "NULL_PTR")?;
+    for room in [0, query.length.saturating_sub(1)] {
+        let short = ask(Room::Bytes(room));
+        if query.length > room {
+            is(check(short.rv), CKR_BUFFER_TOO_SMALL, &format!("{room} bytes"))?;
+            ensure(!short.overrun, || format!("{room} bytes: written beyond the buffer"))?;
+        }
+    }
+    let state = need(ask(Room::Bytes(query.length)).result(), "the length told")?;
+    ensure(state.len() <= query.length, || format!("{} bytes of state", state.len()))?;
+    need(session.update(Family::Digest, b"ta"), "C_DigestUpdate after it")?;
+    let digest = need(session.last(Family::Digest), "C_DigestFinal after it")?;
+    ensure(digest == HASHES[2].digest(b"data"), || "another digest".to_owned())
+}
+
+fn dual(context: &mut Context) -> Outcome {
+    let block = |scheme: Scheme| matches!(scheme, Scheme::Aes(Mode::Cbc | Mode::Ecb));
+    let both = [(C_DigestEncryptUpdate, Family::Encrypt), (C_DecryptDigestUpdate, Family::Decrypt)];
+    for (function, family) in both {
+        let pair = pairs(context, family)?;
+        let Some((kind, key)) = pair.into_iter().find(|(kind, _)| scheme(*kind).is_some_and(block))
+        else {
+            return skip("neither CKM_AES_CBC nor CKM_AES_ECB is offered");
+        };
+        context.each(function.row().name, |context| {
+            let session = context.user()?;
+            let data = [0x42; 32];
+            let query = take(session, function, &data, Room::Query);
+            supported(&query, &[CKR_FUNCTION_NOT_SUPPORTED], function.row().name)?;
+            is(check(query.rv), CKR_OPERATION_NOT_INITIALIZED, "without operations")?;
+            need(session.init(family, &Mechanism::usual(kind), key.private), "Init")?;
+            need(session.init(Family::Digest, &Mechanism::plain(CKM_SHA256), 0), "C_DigestInit")?;
+            let query = take(session, function, &data, Room::Query);
+            is(check(query.rv), CKR_OK, "NULL_PTR")?;
+            let short = take(session, function, &data, Room::Bytes(31));
+            is(check(short.rv), CKR_BUFFER_TOO_SMALL, "31 of 32 bytes")?;
+            ensure(!short.overrun, || "written beyond the buffer".to_owned())?;
+            let out = need(take(session, function, &data, PLENTY).result(), "the output")?;
+            ensure(out.len() == 32, || format!("{} bytes for 32", out.len()))?;
+            let digested = if family == Family::Encrypt { data.to_vec() } else { out };
+            need(session.last(family), "Final")?;
+            let digest = need(session.last(Family::Digest), "C_DigestFinal")?;
+            ensure(digest == HASHES[2].digest(&digested), || "another digest".to_owned())
         });
     }
     Ok(())
