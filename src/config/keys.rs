@@ -431,7 +431,9 @@ pub static TOKEN: &[Key] = &[
         kind: Flag,
         absent: Is("true"),
         example: "false",
-        meaning: "Offer PKCS#1 v1.5 decryption, whose errors an attacker can use as an oracle.",
+        meaning: "Offer PKCS#1 v1.5 decryption, whose errors an attacker can use as an oracle. \
+                  Without it clients must name a mechanism: `pkcs11-tool --decrypt` left alone takes \
+                  RSA-X-509, which keys of the service refuse.",
     },
     Key {
         name: "rsnull",
