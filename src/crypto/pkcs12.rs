@@ -31,6 +31,8 @@ const PBES2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5
 
 /// More would only keep the caller waiting: a service uses 2,000, careful people 600,000.
 const MOST_ITERATIONS: u32 = 2_000_000;
+/// And each encrypted part costs so many: writers make one, of certificates, and perhaps one of keys.
+const MOST_ENCRYPTED: usize = 4;
 
 /// The certificates of a file in DER, each in DER, in the file's order. The MAC is not looked at:
 /// the file came over TLS from whom it should, and certificates speak for themselves.
@@ -41,11 +43,17 @@ const MOST_ITERATIONS: u32 = 2_000_000;
 pub fn certificates(file: &[u8]) -> Result<Vec<Vec<u8>>> {
     let pfx = Pfx::from_der(file).map_err(malformed)?;
     let safe = pfx.safe.octets(DATA)?;
-    let mut found = Vec::new();
+    let (mut found, mut encrypted_parts) = (Vec::new(), 0);
     for part in Vec::<ContentInfo<'_>>::from_der(safe).map_err(malformed)? {
         match part.content_type {
             DATA => collect(part.octets(DATA)?, &mut found)?,
             ENCRYPTED_DATA => {
+                encrypted_parts += 1;
+                if encrypted_parts > MOST_ENCRYPTED {
+                    return Err(unsupported(&format!(
+                        "more than {MOST_ENCRYPTED} encrypted parts"
+                    )));
+                }
                 let encrypted: EncryptedData<'_> = part.content.decode_as().map_err(malformed)?;
                 collect(&encrypted.content.decrypted()?, &mut found)?;
             }
@@ -222,4 +230,29 @@ fn refused(why: &str) -> Error {
 fn unsupported(what: &str) -> Error {
     let sentence = format!("a PKCS#12 file with {what}, which is not known here");
     Error::new(CKR_FUNCTION_NOT_SUPPORTED, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use der::Encode;
+
+    use super::*;
+
+    #[test]
+    fn a_file_cannot_ask_for_key_derivations_without_end() {
+        let file = include_bytes!("../../fuzz/samples/pbes2.p12");
+        let safe = Pfx::from_der(file).unwrap().safe.octets(DATA).unwrap();
+        let parts = Vec::<ContentInfo<'_>>::from_der(safe).unwrap();
+        let encrypted = parts.iter().find(|part| part.content_type == ENCRYPTED_DATA).unwrap();
+        let with = |count: usize| {
+            let one = encrypted.to_der().unwrap();
+            let parts: Vec<_> = (0..count).map(|_| ContentInfo::from_der(&one).unwrap()).collect();
+            let safe = parts.to_der().unwrap();
+            let safe = OctetStringRef::new(&safe).unwrap();
+            let safe = ContentInfo { content_type: DATA, content: safe.into() };
+            certificates(&Pfx { version: 3, safe, mac: None }.to_der().unwrap())
+        };
+        assert_eq!(with(MOST_ENCRYPTED).unwrap().len(), MOST_ENCRYPTED);
+        assert_eq!(with(MOST_ENCRYPTED + 1).unwrap_err().rv(), CKR_FUNCTION_NOT_SUPPORTED);
+    }
 }
