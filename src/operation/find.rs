@@ -255,15 +255,15 @@ fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
         None => Row::listed(&slot.vault.keys(deadline)?),
     };
     let unknown: Vec<&Row> = rows.iter().filter(|row| !row.is_known(slot)).collect();
-    let pins: Vec<_> = unknown.iter().map(|row| pinned_version(slot, &row.name)).collect();
-    let references: Vec<KeyRef<'_>> = unknown
-        .iter()
-        .zip(&pins)
-        .map(|(row, pin)| KeyRef { name: &row.name, version: pin.as_deref() })
-        .collect();
     let (mut failed, mut refused) = (None, None);
-    for (rows, references) in unknown.chunks(BATCH).zip(references.chunks(BATCH)) {
-        for (row, answer) in rows.iter().zip(slot.vault.fetch_many(references, deadline)?) {
+    for rows in unknown.chunks(BATCH) {
+        let pins: Vec<_> = rows.iter().map(|row| pinned_version(slot, &row.name)).collect();
+        let references: Vec<KeyRef<'_>> = rows
+            .iter()
+            .zip(&pins)
+            .map(|(row, pin)| KeyRef { name: &row.name, version: pin.as_deref() })
+            .collect();
+        for (row, answer) in rows.iter().zip(slot.vault.fetch_many(&references, deadline)?) {
             match answer {
                 Ok(bundle) => {
                     slot.told(&key_named(&row.name));
@@ -329,7 +329,9 @@ impl Row {
             let (name, _) = item.name_and_version()?;
             Some(Row { name: name.to_owned(), updated: item.attributes.updated })
         };
-        items.iter().filter_map(row).collect()
+        let mut rows = Vec::with_capacity(items.len());
+        rows.extend(items.iter().filter_map(row));
+        rows
     }
 
     /// Whether nothing has changed since the name was seen last: by time, or by the listing.

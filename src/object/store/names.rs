@@ -43,7 +43,7 @@ pub enum Knowledge {
 pub(super) struct Known {
     pub(super) seen: Instant,
     /// `attributes.updated` of the version shown; None for a name that does not exist.
-    pub(super) found: Option<Found>,
+    pub(super) found: Option<Box<Found>>,
 }
 
 /// How long a name that was not found is not asked for again.
@@ -55,7 +55,7 @@ impl Store {
         let inner = self.lock();
         match inner.names.get(&name.to_ascii_lowercase()) {
             Some(Known { seen, found: Some(found) }) if seen.elapsed() < ttl => {
-                Knowledge::Fresh(found.clone())
+                Knowledge::Fresh(Found::clone(found))
             }
             Some(Known { seen, found: None }) if seen.elapsed() < ttl.min(MISSING_TTL) => {
                 Knowledge::Missing
@@ -66,7 +66,7 @@ impl Store {
 
     /// The last finding of a name, however old.
     pub fn last_found(&self, name: &str) -> Option<Found> {
-        self.lock().names.get(&name.to_ascii_lowercase())?.found.clone()
+        self.lock().names.get(&name.to_ascii_lowercase())?.found.as_deref().cloned()
     }
 
     /// Whether all names were listed within `ttl`.
@@ -105,7 +105,7 @@ impl Store {
             inner.match_certificates(*handle);
         }
         let found = Found { handles: handles.clone(), certificate_seen, ..found };
-        let known = Known { seen: Instant::now(), found: Some(found) };
+        let known = Known { seen: Instant::now(), found: Some(Box::new(found)) };
         inner.names.insert(name.to_ascii_lowercase(), known);
         handles
     }
@@ -176,7 +176,7 @@ impl Store {
 impl Inner {
     /// Takes what a name shows out of searches, and gives back what was known of it.
     fn forget(&mut self, name: &str) -> Option<Found> {
-        let found = self.names.get(&name.to_ascii_lowercase())?.found.clone()?;
+        let found = self.names.get(&name.to_ascii_lowercase())?.found.as_deref().cloned()?;
         for handle in &found.handles {
             self.hide(*handle);
         }
