@@ -4,9 +4,9 @@ use cryptoki_sys::*;
 
 use crate::{
     case::{Case, Group, Outcome, Stop, ensure, skip},
-    client::{Family, flag, number},
-    context::{Context, need},
-    mechanism::{Mechanism, Scheme, scheme},
+    client::{Family, Session, flag, number},
+    context::{Context, is, need},
+    mechanism::{HASHES, Hash, Mechanism, Scheme, scheme},
     names, oracle,
 };
 
@@ -33,6 +33,13 @@ pub const GROUP: Group = Group {
             clause: "6.20.4",
             title: "HMACs with an imported key are those that OpenSSL says.",
             run: hmacs,
+        },
+        Case {
+            id: "hmac-general",
+            clause: "6.20.3",
+            title: "A general-length HMAC is the beginning of the HMAC; one longer than the hash is \
+                    CKR_MECHANISM_PARAM_INVALID.",
+            run: general_hmacs,
         },
     ],
 };
@@ -78,6 +85,60 @@ fn parts(context: &mut Context) -> Outcome {
     Ok(())
 }
 
+/// The general-length HMAC of each hash of [`HASHES`] that has one.
+const GENERAL: &[(CK_MECHANISM_TYPE, &Hash)] = &[
+    (CKM_SHA_1_HMAC_GENERAL, &HASHES[0]),
+    (CKM_SHA224_HMAC_GENERAL, &HASHES[1]),
+    (CKM_SHA256_HMAC_GENERAL, &HASHES[2]),
+    (CKM_SHA384_HMAC_GENERAL, &HASHES[3]),
+    (CKM_SHA512_HMAC_GENERAL, &HASHES[4]),
+    (CKM_SHA3_224_HMAC_GENERAL, &HASHES[5]),
+    (CKM_SHA3_256_HMAC_GENERAL, &HASHES[6]),
+    (CKM_SHA3_384_HMAC_GENERAL, &HASHES[7]),
+    (CKM_SHA3_512_HMAC_GENERAL, &HASHES[8]),
+];
+
+/// A secret key of the session with this value, that signs and verifies.
+fn signing_secret(session: Session, value: &[u8]) -> Outcome<CK_OBJECT_HANDLE> {
+    let template = vec![
+        (CKA_CLASS, number(CKO_SECRET_KEY)),
+        (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+        (CKA_TOKEN, flag(false)),
+        (CKA_SIGN, flag(true)),
+        (CKA_VERIFY, flag(true)),
+        (CKA_VALUE, value.to_vec()),
+    ];
+    session.create(&template).or_else(|_| skip("no secret key can be imported"))
+}
+
+fn general_hmacs(context: &mut Context) -> Outcome {
+    let mut tried = false;
+    for (kind, _) in context.offered(CKF_SIGN)? {
+        let Some((_, hash)) = GENERAL.iter().find(|(known, _)| *known == kind) else { continue };
+        tried = true;
+        context.each(names::mechanism(kind), |context| {
+            let session = context.user()?;
+            let value: Vec<u8> = (0..hash.block).map(|n| (n + 1) as u8).collect();
+            let key = signing_secret(session, &value)?;
+            let whole = oracle::hmac(hash, &value, b"data")
+                .map_err(|error| Stop::Fail(error.to_string()))?;
+            let of = |length: usize| Mechanism::bytes(kind, &number(length as CK_ULONG));
+            for length in [1, hash.size / 2, hash.size] {
+                let told = session.run(Family::Sign, &of(length), key, b"data");
+                let told = need(told, &format!("C_Sign of {length} bytes"))?;
+                ensure(told == whole[..length], || format!("wrong with {length} bytes"))?;
+                need(session.verify(&of(length), key, b"data", &told), "C_Verify")?;
+                let other = session.verify(&of(length), key, b"Data", &told);
+                // One byte is right by chance now and then.
+                ensure(length == 1 || other.is_err(), || format!("{length} bytes fit other data"))?;
+            }
+            let refused = session.init(Family::Sign, &of(hash.size + 1), key);
+            is(refused, CKR_MECHANISM_PARAM_INVALID, "longer than the hash")
+        });
+    }
+    if tried { Ok(()) } else { skip("no general-length HMAC is offered") }
+}
+
 fn hmacs(context: &mut Context) -> Outcome {
     let offered = context.offered(CKF_SIGN)?;
     let mut tried = false;
@@ -88,17 +149,7 @@ fn hmacs(context: &mut Context) -> Outcome {
             let session = context.user()?;
             for size in [hash.size, hash.block, hash.block + 1] {
                 let value: Vec<u8> = (0..size).map(|n| (n + 1) as u8).collect();
-                let template = vec![
-                    (CKA_CLASS, number(CKO_SECRET_KEY)),
-                    (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
-                    (CKA_TOKEN, flag(false)),
-                    (CKA_SIGN, flag(true)),
-                    (CKA_VERIFY, flag(true)),
-                    (CKA_VALUE, value.clone()),
-                ];
-                let Ok(key) = session.create(&template) else {
-                    return skip("no secret key can be imported");
-                };
+                let key = signing_secret(session, &value)?;
                 for message in [&b""[..], b"data", &[7; 300]] {
                     let mechanism = Mechanism::plain(kind);
                     let told = session.run(Family::Sign, &mechanism, key, message);
