@@ -40,6 +40,7 @@ pub mod operation;
 pub mod process;
 pub mod session;
 pub mod slot;
+pub mod stack;
 #[cfg(test)]
 mod stumble;
 pub mod vault;

@@ -30,9 +30,9 @@ use once_cell::race::OnceBool;
 pub use table::{ARGUMENTS, FUNCTIONS};
 
 use crate::{
-    crypto::stack,
     error::{Error, Result},
     module::Module,
+    stack,
 };
 
 /// Runs the body of a C function: a panic is CKR_GENERAL_ERROR, an error is logged and becomes

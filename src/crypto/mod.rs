@@ -21,7 +21,6 @@ pub mod private;
 pub mod public;
 mod rsa_private;
 mod rsa_public;
-pub mod stack;
 pub mod symmetric;
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,10 @@ use zeroize::Zeroizing;
 
 use super::{
     curve::Curve, ec_private::EcPrivate, hash::Hash, public::PublicKey, rsa_private::RsaPrivate,
-    stack,
 };
 use crate::{
     error::{Error, Result},
-    refuse,
+    refuse, stack,
 };
 
 /// A private key that was checked when it was made; a clone shares it, the last one wipes it.

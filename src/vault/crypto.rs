@@ -8,7 +8,7 @@ use cryptoki_sys::CKR_ARGUMENTS_BAD;
 use zeroize::Zeroizing;
 
 use super::{KeyRef, Operation, Vault, call::Call};
-use crate::{error::Result, refuse};
+use crate::{error::Result, refuse, stack};
 
 /// Most bytes one request for random bytes may ask for.
 pub const MAX_RANDOM: usize = 128;
@@ -84,6 +84,7 @@ impl Vault {
         algorithm: EncryptionAlgorithm,
         input: &Cipher<'_>,
     ) -> Result<Ciphered> {
+        stack::touched();
         self.operate(Operation::Encrypt, "encrypt", key, algorithm.as_str(), input)
             .map(Ciphered::from)
     }
@@ -99,6 +100,7 @@ impl Vault {
         algorithm: EncryptionAlgorithm,
         input: &Cipher<'_>,
     ) -> Result<Zeroizing<Vec<u8>>> {
+        stack::touched();
         self.operate(Operation::Decrypt, "decrypt", key, algorithm.as_str(), input)
             .map(|result| result.value.into_bytes().into())
     }
@@ -113,6 +115,7 @@ impl Vault {
         algorithm: EncryptionAlgorithm,
         input: &Cipher<'_>,
     ) -> Result<Ciphered> {
+        stack::touched();
         self.operate(Operation::WrapKey, "wrapkey", key, algorithm.as_str(), input)
             .map(Ciphered::from)
     }
@@ -128,6 +131,7 @@ impl Vault {
         algorithm: EncryptionAlgorithm,
         input: &Cipher<'_>,
     ) -> Result<Zeroizing<Vec<u8>>> {
+        stack::touched();
         self.operate(Operation::UnwrapKey, "unwrapkey", key, algorithm.as_str(), input)
             .map(|result| result.value.into_bytes().into())
     }
@@ -141,6 +145,7 @@ impl Vault {
         else {
             refuse!(CKR_ARGUMENTS_BAD, "{count} random bytes asked for, 1…{MAX_RANDOM} possible");
         };
+        stack::touched();
         let call = Call::bare(Operation::Random).with_json(&RandomParameters { count: wanted })?;
         let bytes: RandomBytes = self.json(call)?;
         let bytes = Zeroizing::new(bytes.value.into_bytes());

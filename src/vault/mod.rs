@@ -42,6 +42,7 @@ use crate::{
     error::{Error, Result},
     metrics::TokenMetrics,
     net::{Net, Pace, Surroundings},
+    stack,
 };
 
 /// One token's vault or Managed HSM. All methods take `&self` and may be called from any number
@@ -217,6 +218,7 @@ impl Vault {
     /// # Errors
     /// As [`Vault::create_key`].
     pub fn import_key(&self, name: &str, parameters: &KeyImportParameters) -> Result<KeyBundle> {
+        stack::touched();
         let call = Call::new(Operation::ImportKey, KeyRef::current(name))?;
         self.json(call.with_json(parameters)?)
     }
@@ -345,6 +347,7 @@ impl Vault {
     /// [`is_not_found`] where there is none; a Managed HSM has no secrets at all and must not be
     /// asked; `docs/errors.md`.
     pub fn secret(&self, secret: KeyRef<'_>) -> Result<SecretBundle> {
+        stack::touched();
         self.json(Call::new(Operation::GetSecret, secret)?)
     }
 

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use super::{BLOCK, aes, ctr::Ctr, failed, gcm::Gcm};
 use crate::{
-    crypto::stack::{self, Trace},
     error::{Error, Result},
     refuse,
+    stack::{self, Trace},
 };
 
 /// Which way a [`Cipher`] runs.

@@ -11,10 +11,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{BLOCK, Cipher, Direction, Mode};
-use crate::{
-    crypto::{Hash, stack},
-    error::Result,
-};
+use crate::{crypto::Hash, error::Result, stack};
 
 /// A secret key of any length. A clone is the same key; the bytes are wiped with the last one.
 #[derive(Clone)]
