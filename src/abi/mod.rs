@@ -52,22 +52,23 @@ fn boundary(function: &'static str, body: impl FnOnce() -> Result<()>) -> CK_RV 
     outcome.map_or_else(|error| error.rv(), |()| CKR_OK)
 }
 
-/// Runs the body of a C function of an initialised module, and counts the call.
-fn counted(module: &Module, function: usize, body: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs the body of a C function of an initialised module, and counts the call. An error that is
+/// logged gets the token's label, which is looked up only then.
+fn counted<'m>(
+    module: &Module,
+    function: usize,
+    label: impl FnOnce() -> Option<&'m str>,
+    body: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let outcome = body();
     module.count(function, outcome.as_ref().map_or_else(Error::rv, |()| CKR_OK));
-    outcome
-}
-
-/// The error as the log has it: with its token.
-fn of_token<'m>(error: Error, label: impl FnOnce() -> Option<&'m str>) -> Error {
-    if !log::log_enabled!(error.level()) {
-        return error;
-    }
-    match label() {
-        Some(label) => error.of_token(label),
-        None => error,
-    }
+    outcome.map_err(|error| {
+        let label = if log::log_enabled!(error.level()) { label() } else { None };
+        match label {
+            Some(label) => error.of_token(label),
+            None => error,
+        }
+    })
 }
 
 thread_local! {

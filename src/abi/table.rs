@@ -162,10 +162,10 @@ macro_rules! entry {
         pub(in crate::abi) unsafe extern "C" fn $f($($p)*) -> CK_RV {
             super::super::boundary(stringify!($f), || {
                 let module = crate::process::module()?;
-                let outcome = super::super::counted(&module, Function::$f as usize, || {
+                let label = || label!(module $($v)*);
+                super::super::counted(&module, Function::$f as usize, label, || {
                     $handler(&module, $(value!(module $v)),*)
-                });
-                outcome.map_err(|error| super::super::of_token(error, || label!(module $($v)*)))
+                })
             })
         }
     };
@@ -173,11 +173,11 @@ macro_rules! entry {
         pub(in crate::abi) unsafe extern "C" fn $f($($p)*) -> CK_RV {
             super::super::boundary(stringify!($f), || {
                 let module = crate::process::module()?;
-                let outcome = super::super::counted(&module, Function::$f as usize, || {
+                let label = || label!(module $($v)*);
+                super::super::counted(&module, Function::$f as usize, label, || {
                     $(check!(module $v);)*
                     Err(super::super::not_supported(stringify!($f)))
-                });
-                outcome.map_err(|error| super::super::of_token(error, || label!(module $($v)*)))
+                })
             })
         }
     };
