@@ -83,7 +83,7 @@ fn lenient(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The parameters `name="value"` and `name=value` of challenges, in their order (RFC 9110, 11.2).
-fn parameters(header: &str) -> impl Iterator<Item = (&str, &str)> {
+pub fn parameters(header: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = header;
     std::iter::from_fn(move || {
         let (before, after) = rest.split_once('=')?;

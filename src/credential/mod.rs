@@ -26,7 +26,10 @@ use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use self::source::{Failure, Source};
-pub use self::{challenge::Challenge, source::LoginSecret};
+pub use self::{
+    challenge::{Challenge, parameters},
+    source::LoginSecret,
+};
 use crate::{
     config::TokenConfig,
     error::{Error, Result},

@@ -17,7 +17,7 @@ use super::{
     site::{Tries, Turn},
 };
 use crate::{
-    credential::{Challenge, Rejected, Token},
+    credential::{Challenge, Rejected, Token, parameters},
     error::{Error, Result},
     net::{NetError, Response},
 };
@@ -359,10 +359,9 @@ impl Vault {
 /// The tenant of a challenge: the first path segment of the authorization URL. The URL's host is
 /// ignored: tokens are asked for at the configured authority only.
 pub fn tenant_of(challenge: &str) -> Option<String> {
-    let (_, rest) = challenge
-        .split_once("authorization=\"")
-        .or_else(|| challenge.split_once("authorization_uri=\""))?;
-    let url = Url::parse(rest.split('"').next()?).ok()?;
+    let named = |wanted| parameters(challenge).find(|(name, _)| *name == wanted);
+    let (_, url) = named("authorization").or_else(|| named("authorization_uri"))?;
+    let url = Url::parse(url).ok()?;
     let tenant = url.path_segments()?.next()?;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     (!tenant.is_empty() && tenant.bytes().all(legal)).then(|| tenant.to_owned())
