@@ -28,7 +28,8 @@ const GENERIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
 /// C_GenerateKey for the session: `key_type` is the mechanism's.
 ///
 /// # Errors
-/// CKR_TEMPLATE_INCOMPLETE without CKA_VALUE_LEN, CKR_ATTRIBUTE_VALUE_INVALID, CKR_TEMPLATE_INCONSISTENT.
+/// CKR_TEMPLATE_INCOMPLETE without CKA_VALUE_LEN, CKR_ATTRIBUTE_VALUE_INVALID,
+/// CKR_TEMPLATE_INCONSISTENT.
 pub fn generated(
     key_type: CK_KEY_TYPE,
     template: &Template,
