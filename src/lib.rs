@@ -22,6 +22,7 @@ macro_rules! stumble {
 }
 
 pub mod abi;
+pub mod backoff;
 pub mod config;
 pub mod credential;
 pub mod crypto;

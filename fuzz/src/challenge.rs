@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use akv_pkcs11::{
+    backoff::retry_after,
     credential::Challenge,
     net::{Headers, Response},
-    vault::{backoff::retry_after, tenant_of},
+    vault::tenant_of,
 };
 
 use crate::Seed;

@@ -30,9 +30,10 @@ use super::{
     assertion::SigningCertificate,
     challenge,
     cli::CallingThread,
-    transport::{Destination, LaneTransport},
+    transport::{Destination, Ended, LaneTransport},
 };
 use crate::{
+    backoff::Backoff,
     config::{CredentialConfig, ManagedIdentityEndpoint, SecretSource, TokenConfig, UserAssigned},
     error::{Error, Result},
     metrics::TokenMetrics,
@@ -50,6 +51,8 @@ pub(super) struct Source {
     authority: String,
     scope: String,
     metrics: Option<Arc<TokenMetrics>>,
+    /// While whoever gives out the tokens asks to be left alone.
+    pauses: Arc<Backoff>,
 }
 
 /// A client secret that came as a PIN.
@@ -89,6 +92,7 @@ impl Source {
             authority: config.authority.clone(),
             scope: config.scope.clone(),
             metrics,
+            pauses: Arc::default(),
         })
     }
 
@@ -151,15 +155,15 @@ impl Source {
             }
             _ => Destination::Authority(challenge::form_field(challenged)),
         };
-        let transport =
-            Arc::new(LaneTransport::new(net.clone(), deadline, to, self.metrics.clone()));
+        let (pauses, metrics) = (self.pauses.clone(), self.metrics.clone());
+        let transport = Arc::new(LaneTransport::new(net.clone(), deadline, to, pauses, metrics));
         let credential = self
             .credential(login, tenant.unwrap_or_default(), &transport, deadline)
             .map_err(|failure| self.named(failure))?;
         let asked = block_on(credential.get_token(&[&self.scope], None));
         let token = match asked {
             Ok(token) => token,
-            Err(error) => return Err(self.named(failure(&error, transport.last()))),
+            Err(error) => return Err(self.named(failure(&error, transport.ended()))),
         };
         let lifetime = token.expires_on - OffsetDateTime::now_utc();
         let lifetime = Duration::try_from(lifetime).unwrap_or_default();
@@ -335,19 +339,25 @@ fn user_assigned(identity: &UserAssigned) -> UserAssignedId {
     }
 }
 
-/// Sorts what azure_identity says; `last` is how its last request ended. (Its own error has no
+/// Sorts what azure_identity says; `ended` is how its last request ended. (Its own error has no
 /// status when the body is not the JSON it expects.)
-fn failure(error: &azure_core::Error, last: Option<std::result::Result<u16, NetError>>) -> Failure {
+fn failure(error: &azure_core::Error, ended: Option<Ended>) -> Failure {
     let text = first_line(&error.to_string());
-    match last {
-        Some(Err(NetError::ThreadEnding | NetError::InsideRuntime)) => Failure::ThreadEnding,
-        Some(Err(network)) => Failure::Unreachable(network.to_string()),
-        Some(Ok(status @ (408 | 410 | 429 | 500..))) => {
+    match ended {
+        Some(Ended::Failed(NetError::ThreadEnding | NetError::InsideRuntime)) => {
+            Failure::ThreadEnding
+        }
+        Some(Ended::Failed(network)) => Failure::Unreachable(network.to_string()),
+        Some(Ended::Paused(pause)) => {
+            let why = pause.reason("whoever gives out the tokens");
+            Failure::Unreachable(format!("not asked, because {why}"))
+        }
+        Some(Ended::Status(status @ (408 | 410 | 429 | 500..))) => {
             Failure::Unreachable(format!("HTTP {status}: {text}"))
         }
-        Some(Ok(200..=399)) => Failure::Unreachable(text),
+        Some(Ended::Status(200..=399)) => Failure::Unreachable(text),
         // Nothing was asked when a program is the source, or the request could not be made.
-        Some(Ok(_)) | None => Failure::Refused(text),
+        Some(Ended::Status(_)) | None => Failure::Refused(text),
     }
 }
 

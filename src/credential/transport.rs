@@ -30,24 +30,33 @@ use zeroize::Zeroizing;
 
 use super::challenge::CAPABILITY;
 use crate::{
+    backoff::{self, Backoff, Pause},
     config::ManagedIdentityEndpoint,
     metrics::TokenMetrics,
-    net::{self, Net, NetError},
-    vault::backoff,
+    net::{self, Net, NetError, Response},
 };
 
 const IDENTITY_HEADER: &str = "x-identity-header";
-/// Attempts at one token request.
-const ATTEMPTS: u32 = 4;
 
 /// One token request's way to the network.
 pub(super) struct LaneTransport {
     net: Net,
     deadline: Instant,
     to: Destination,
+    pauses: Arc<Backoff>,
     metrics: Option<Arc<TokenMetrics>>,
-    /// The status of the last answer, or why there was none.
-    last: Mutex<Option<Result<u16, NetError>>>,
+    ended: Mutex<Option<Ended>>,
+}
+
+/// How a token request ended.
+#[derive(Clone, Debug)]
+pub(super) enum Ended {
+    /// With an answer of this status.
+    Status(u16),
+    /// Without one.
+    Failed(NetError),
+    /// Nobody was asked: an earlier request left a pause that ends too late.
+    Paused(Pause),
 }
 
 /// Whom a token is asked of, and what azure_identity has no way to ask for.
@@ -64,52 +73,79 @@ impl LaneTransport {
         net: Net,
         deadline: Instant,
         to: Destination,
+        pauses: Arc<Backoff>,
         metrics: Option<Arc<TokenMetrics>>,
     ) -> Self {
-        LaneTransport { net, deadline, to, metrics, last: Mutex::new(None) }
+        LaneTransport { net, deadline, to, pauses, metrics, ended: Mutex::new(None) }
     }
 
-    /// The status of the last answer, or why there was none; None if nothing was asked.
-    pub fn last(&self) -> Option<Result<u16, NetError>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// How the last request ended; None if there was none.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn exchange(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let request = self.translate(request)?;
+        let answer = self.insist(&request);
+        let (ended, answer) = match answer {
+            Ok(answer) => (Ended::Status(answer.status), raw(&answer)),
+            Err(ended) => {
+                let error = Error::with_message(ErrorKind::Io, "the token request failed");
+                (ended, Err(error))
+            }
+        };
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        answer
+    }
+
+    /// Asks until there is an answer that another attempt would not better, or no time for one.
+    fn insist(&self, request: &net::Request) -> Result<Response, Ended> {
+        let mut last = None;
         let mut attempt = 0;
         loop {
-            attempt += 1;
-            let started = Instant::now();
-            let answer = self.net.send_to_authority(&request, self.deadline);
-            if let Some(metrics) = &self.metrics {
-                metrics.requested(None, &answer, started.elapsed(), attempt);
+            if let Err(pause) = self.pauses.wait(self.deadline) {
+                return last.unwrap_or(Err(Ended::Paused(pause)));
             }
-            let told = match &answer {
-                Ok(answer) => answer.status.to_string(),
-                Err(error) => error.to_string(),
-            };
-            log::debug!(
-                "token request to {}: {told}, {} ms, attempt {attempt}",
-                request.origin.host(),
-                started.elapsed().as_millis()
-            );
+            attempt += 1;
+            let answer = self.send(request, attempt);
             let again = match &answer {
                 Ok(answer) => self.repeats(answer.status),
-                Err(error) => error.transient(),
+                Err(failed) => failed.transient() && !backoff::hopeless(failed, attempt),
             };
             let asked = answer.as_ref().ok().and_then(backoff::retry_after);
-            let pause = asked.unwrap_or_else(|| backoff::jittered(attempt));
-            if again && attempt < ATTEMPTS && Instant::now() + pause < self.deadline {
-                thread::sleep(pause);
-                continue;
+            match answer {
+                Ok(answer) if !again => {
+                    self.pauses.succeeded();
+                    return Ok(answer);
+                }
+                // Why it came to a last attempt tells more than that the attempt ran out of time.
+                Err(NetError::Timeout) => {
+                    return last.unwrap_or(Err(Ended::Failed(NetError::Timeout)));
+                }
+                Err(failed) if !again => return Err(Ended::Failed(failed)),
+                answer => last = Some(answer.map_err(Ended::Failed)),
             }
-            let last = answer.as_ref().map(|answer| answer.status).map_err(NetError::clone);
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
-            return match answer {
-                Ok(answer) => raw(&answer),
-                Err(error) => Err(Error::with_message(ErrorKind::Io, error.to_string())),
-            };
+            self.pauses.failed(asked);
         }
+    }
+
+    /// Sends it once.
+    fn send(&self, request: &net::Request, attempt: u32) -> Result<Response, NetError> {
+        let started = Instant::now();
+        let answer = self.net.send_to_authority(request, self.deadline);
+        if let Some(metrics) = &self.metrics {
+            metrics.requested(None, &answer, started.elapsed(), attempt);
+        }
+        let told = match &answer {
+            Ok(answer) => answer.status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        log::debug!(
+            "token request to {}: {told}, {} ms, attempt {attempt}",
+            request.origin.host(),
+            started.elapsed().as_millis()
+        );
+        answer
     }
 
     fn repeats(&self, status: u16) -> bool {

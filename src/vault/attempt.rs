@@ -1,29 +1,24 @@
 //! The loop that gets a call answered: tokens, repeats, pauses, one deadline.
 
-use std::{
-    ops::ControlFlow,
-    time::{Duration, Instant},
-};
+use std::{ops::ControlFlow, time::Instant};
 
 use cryptoki_sys::CKR_DEVICE_ERROR;
 use reqwest::{Url, header::HeaderValue};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Operation, Vault, backoff,
+    Operation, Vault,
     call::{Call, parse, request_id},
     errors,
     replica::Heard,
     site::{Tries, Turn},
 };
 use crate::{
+    backoff,
     credential::{Challenge, Rejected, Token, parameters},
     error::{Error, Result},
     net::{NetError, Response},
 };
-
-/// Where nobody can be connected to, a host waits for this many attempts and not for its deadline.
-const CONNECT_ATTEMPTS: u32 = 3;
 
 /// How an attempt stands among those of its call.
 #[derive(Clone, Copy)]
@@ -190,7 +185,7 @@ impl Vault {
                     self.sites.unreachable(site, &failed);
                 }
                 let elsewhere = others && repeatable && failed.of_endpoint();
-                let hopeless = failed.unsent() && attempt >= CONNECT_ATTEMPTS;
+                let hopeless = backoff::hopeless(&failed, attempt);
                 let here = failed.transient() && !hopeless && (repeatable || failed.unsent());
                 // A connection that died while idle is nobody's fault: the first repeat is at once.
                 if here && !elsewhere && (attempt > 1 || failed.unsent()) {
@@ -263,20 +258,13 @@ impl Vault {
     /// Waits while an endpoint is to be left alone.
     pub(super) fn wait(&self, call: &Call<'_>, site: usize, deadline: Instant) -> Result<()> {
         self.sites[site].pauses.of(call.operation).wait(deadline).map_err(|pause| {
-            let left = Duration::from_secs(pause.left.as_secs() + 1);
-            let why = match pause.asked {
-                true => format!(
-                    "the service asked this process to pause and {left:?} of that are left, which \
-                     is beyond the deadline; spread the load over more keys or vaults, or raise \
-                     `timeout`"
-                ),
-                false => format!(
-                    "after the failures before this one the service is tried again in {left:?}, \
-                     which is beyond the deadline"
-                ),
+            let advice = match pause.asked {
+                true => "; spread the load over more keys or vaults, or raise `timeout`",
+                false => "",
             };
+            let why = pause.reason("the service");
             let subject = errors::subject(call.operation, call.key);
-            Error::new(CKR_DEVICE_ERROR, format!("{subject}: not sent, because {why}"))
+            Error::new(CKR_DEVICE_ERROR, format!("{subject}: not sent, because {why}{advice}"))
         })
     }
 

@@ -6,7 +6,6 @@
 //! and nothing above knows JSON.
 
 mod attempt;
-pub mod backoff;
 mod call;
 mod crypto;
 mod errors;

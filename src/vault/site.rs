@@ -12,8 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Operation, backoff::Pauses, call, replica::Matches};
+use super::{Operation, call, replica::Matches};
 use crate::{
+    backoff::Backoff,
     config::{Endpoint, TokenConfig},
     error::Result,
     net::Origin,
@@ -39,6 +40,30 @@ pub(super) struct Sites {
     connect_timeout: Duration,
     /// Which version is which key, for failover between them.
     pub matches: Mutex<Matches>,
+}
+
+/// An endpoint's pauses. Requests that use keys have one of their own: a listing that fails does
+/// not hold up signatures with keys that are known.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    using: Backoff,
+    looking: Backoff,
+}
+
+impl Pauses {
+    /// The pause that holds for an operation.
+    pub fn of(&self, operation: Operation) -> &Backoff {
+        match operation.uses_a_key() {
+            true => &self.using,
+            false => &self.looking,
+        }
+    }
+
+    /// Notes a failure of the whole endpoint, for requests of all kinds.
+    pub fn all_failed(&self, asked: Option<Duration>) {
+        self.using.failed(asked);
+        self.looking.failed(asked);
+    }
 }
 
 /// What a call has tried.
@@ -319,5 +344,15 @@ mod tests {
         assert_eq!(site_of(&sites, &mut tries), 0);
         tries.failed(0, true);
         assert_eq!(site_of(&sites, &mut tries), 1);
+    }
+
+    #[test]
+    fn a_listing_that_fails_holds_up_no_signature_and_a_throttled_endpoint_both() {
+        let pauses = Pauses::default();
+        pauses.of(Operation::ListKeys).failed(Some(Duration::from_secs(30)));
+        assert!(pauses.of(Operation::Sign).is_over(Instant::now()));
+        assert!(!pauses.of(Operation::GetKey).is_over(Instant::now()));
+        pauses.all_failed(Some(Duration::from_secs(30)));
+        assert!(!pauses.of(Operation::Decrypt).is_over(Instant::now()));
     }
 }

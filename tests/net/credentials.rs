@@ -101,21 +101,56 @@ fn a_token_near_its_end_is_refreshed_by_one_while_the_others_go_on() {
 }
 
 #[test]
-fn an_authority_that_fails_is_asked_again_within_the_deadline() {
+fn an_authority_that_fails_is_asked_again_until_the_deadline() {
+    const FAILURES: usize = 5;
     let turn = AtomicUsize::new(0);
     let server = Server::https(move |seen| match seen.path.ends_with("/token") {
-        true if turn.fetch_add(1, SeqCst) < 2 => Reply::status(503, "<html>busy</html>"),
+        true if turn.fetch_add(1, SeqCst) < FAILURES => Reply::status(503, "<html>busy</html>"),
         true => token_reply("t", 3600),
         false => signature(),
     });
-    assert_eq!(sign(&vault(&config(&server))).unwrap(), b"signature");
-    assert_eq!(token_requests(&server).len(), 3);
+    let mut config = config(&server);
+    config.timeout = Duration::from_secs(10);
+    assert_eq!(sign(&vault(&config)).unwrap(), b"signature");
+    assert_eq!(token_requests(&server).len(), FAILURES + 1);
+
     let down = Server::https(|_| Reply::status(500, "<html>down</html>"));
-    let mut config = config(&down);
+    let mut config = self::config(&down);
     config.timeout = Duration::from_millis(800);
     let started = Instant::now();
-    assert_eq!(sign(&vault_of(&config)).unwrap_err().rv(), CKR_DEVICE_ERROR);
+    let error = sign(&vault(&config)).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    assert!(error.sentence().contains("HTTP 500"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(token_requests(&down).len() > 1);
+}
+
+#[test]
+fn a_pause_that_the_authority_asks_for_holds_for_the_calls_that_follow() {
+    let server = Server::https(|_| Reply::status(429, "{}").with("retry-after", "60"));
+    let vault = vault(&config(&server));
+    for sentence in ["HTTP 429", "not asked, because whoever gives out the tokens asked"] {
+        let started = Instant::now();
+        let error = sign(&vault).unwrap_err();
+        assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+        assert!(error.sentence().contains(sentence), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(1), "it waits for nothing");
+    }
+    assert_eq!(token_requests(&server).len(), 1);
+}
+
+#[test]
+fn an_authority_where_nobody_listens_is_given_up_before_the_deadline() {
+    let server = service(|_| signature());
+    let mut config = config(&server);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.authority = format!("https://localhost:{}/", closed.port());
+    config.timeout = Duration::from_secs(60);
+    let started = Instant::now();
+    let error = sign(&vault(&config)).unwrap_err();
+    assert_eq!(error.rv(), CKR_DEVICE_ERROR);
+    assert!(error.sentence().contains("no connection"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 fn vault_of(config: &akv_pkcs11::config::TokenConfig) -> Vault {

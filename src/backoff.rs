@@ -1,4 +1,4 @@
-//! When to try again: one pause for all threads of a token.
+//! When to ask again: one pause for all threads, for an endpoint of a token and for its authority.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Operation;
-use crate::net::Response;
+use crate::net::{NetError, Response};
 
 /// The first pause; doubled with each failure.
 const BASE: Duration = Duration::from_millis(100);
@@ -16,34 +15,12 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The longest pause that an answer can ask for. The services ask for seconds; what a broken proxy
 /// says must neither silence a token for days nor end beyond what an [`Instant`] can hold.
 const MOST_ASKED: Duration = Duration::from_secs(3600);
+/// Where nobody can be connected to, a host waits for this many attempts and not for its deadline.
+const CONNECT_ATTEMPTS: u32 = 3;
 
-/// An endpoint's pauses. Requests that use keys have one of their own: a listing that fails does
-/// not hold up signatures with keys that are known.
+/// A pause. While a server asks to be left alone, no thread of this process asks it.
 #[derive(Debug, Default)]
-pub(super) struct Pauses {
-    using: Backoff,
-    looking: Backoff,
-}
-
-impl Pauses {
-    /// The pause that holds for an operation.
-    pub fn of(&self, operation: Operation) -> &Backoff {
-        match operation.uses_a_key() {
-            true => &self.using,
-            false => &self.looking,
-        }
-    }
-
-    /// Notes a failure of the whole endpoint, for requests of all kinds.
-    pub fn all_failed(&self, asked: Option<Duration>) {
-        self.using.failed(asked);
-        self.looking.failed(asked);
-    }
-}
-
-/// A pause. While the service asks to be left alone, no thread of this process asks it.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     state: Mutex<State>,
 }
 
@@ -52,17 +29,34 @@ struct State {
     /// Failures in a row; those of one pause count once.
     failures: u32,
     not_before: Option<Instant>,
-    /// The service has chosen the pause.
+    /// The server has chosen the pause.
     asked: bool,
 }
 
 /// A pause that ends too late for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pause {
+pub(crate) struct Pause {
     /// What is left of it.
     pub left: Duration,
-    /// The service asked for it; else it follows failures.
+    /// The server asked for it; else it follows failures.
     pub asked: bool,
+}
+
+impl Pause {
+    /// Why `server` is not asked.
+    pub fn reason(self, server: &str) -> String {
+        let left = Duration::from_secs(self.left.as_secs() + 1);
+        match self.asked {
+            true => format!(
+                "{server} asked this process to pause and {left:?} of that are left, which is \
+                 beyond the deadline"
+            ),
+            false => format!(
+                "after the failures before this one {server} is tried again in {left:?}, which is \
+                 beyond the deadline"
+            ),
+        }
+    }
 }
 
 impl Backoff {
@@ -141,8 +135,13 @@ pub fn retry_after(answer: &Response) -> Option<Duration> {
         .map(|pause| pause.min(MOST_ASKED))
 }
 
+/// Nobody is there: `attempt`, from 1, ended in `failed` and is the last one.
+pub fn hopeless(failed: &NetError, attempt: u32) -> bool {
+    failed.unsent() && attempt >= CONNECT_ATTEMPTS
+}
+
 /// The pause after `failures` in a row: doubled each time up to five seconds, half of it random.
-pub(crate) fn jittered(failures: u32) -> Duration {
+fn jittered(failures: u32) -> Duration {
     let doubled = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     doubled.mul_f32(0.5 + 0.5 * random_fraction())
 }
@@ -212,16 +211,6 @@ mod tests {
         assert!(pause.left > Duration::from_secs(29) && pause.asked, "{pause:?}");
         backoff.succeeded();
         assert!(backoff.wait(soon).is_err(), "an answer on its way does not end the pause");
-    }
-
-    #[test]
-    fn a_listing_that_fails_holds_up_no_signature_and_a_throttled_endpoint_both() {
-        let pauses = Pauses::default();
-        pauses.of(Operation::ListKeys).failed(Some(Duration::from_secs(30)));
-        assert!(pauses.of(Operation::Sign).is_over(Instant::now()));
-        assert!(!pauses.of(Operation::GetKey).is_over(Instant::now()));
-        pauses.all_failed(Some(Duration::from_secs(30)));
-        assert!(!pauses.of(Operation::Decrypt).is_over(Instant::now()));
     }
 
     #[test]
