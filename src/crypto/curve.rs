@@ -193,28 +193,35 @@ impl Curve {
     }
 }
 
+/// The integer that ECDSA (FIPS 186-5, 6.4.1) makes of a digest: its leftmost bits, as many as the
+/// order has. Big-endian, at most [`Curve::field_bytes`] long.
+///
+/// # Errors
+/// `CKR_DATA_LEN_RANGE` for an empty digest.
+pub(super) fn ecdsa_integer(curve: Curve, digest: &[u8]) -> Result<Vec<u8>> {
+    if digest.is_empty() {
+        refuse!(CKR_DATA_LEN_RANGE, "ECDSA on {} needs a digest, got 0 bytes", curve.name());
+    }
+    let (order, cut) = (curve.field_bytes(), curve.field_bytes() * 8 - curve.bits());
+    Ok(match digest.get(..order) {
+        Some(leftmost) => shift_right(leftmost, cut),
+        None => digest.to_vec(),
+    })
+}
+
 /// The digest that gives the same ECDSA signature on `curve` as `digest` does, in exactly the
 /// length that the service takes ([`Curve::digest_bytes`]).
 ///
-/// ECDSA (FIPS 186-5, 6.4.1) uses the leftmost bits of the digest, as many as the order has, as
-/// an integer. A longer digest can therefore be cut and a shorter one padded with zero bytes on
-/// the left without changing the signature. P-521 is the odd one: its order has 521 bits and the
-/// service takes 64 bytes, so up to 64 bytes are padded, and of a longer digest the integer of
-/// the leftmost 521 bits must happen to fit 512 bits.
+/// Only the integer of the leftmost bits counts. A longer digest can therefore be cut and a shorter
+/// one padded with zero bytes on the left without changing the signature. P-521 is the odd one: its
+/// order has 521 bits and the service takes 64 bytes, so up to 64 bytes are padded, and of a longer
+/// digest the integer of the leftmost 521 bits must happen to fit 512 bits.
 ///
 /// # Errors
 /// `CKR_DATA_LEN_RANGE` for an empty digest, and on P-521 for one whose leftmost 521 bits do not
 /// fit 64 bytes.
 pub fn ecdsa_input(curve: Curve, digest: &[u8]) -> Result<Vec<u8>> {
-    if digest.is_empty() {
-        refuse!(CKR_DATA_LEN_RANGE, "ECDSA on {} needs a digest, got 0 bytes", curve.name());
-    }
-    let (order, cut) = (curve.field_bytes(), curve.field_bytes() * 8 - curve.bits());
-    let integer = match digest.get(..order) {
-        Some(leftmost) => shift_right(leftmost, cut),
-        None => digest.to_vec(),
-    };
-    to_length(&integer, curve.digest_bytes()).ok_or_else(|| {
+    to_length(&ecdsa_integer(curve, digest)?, curve.digest_bytes()).ok_or_else(|| {
         Error::new(
             CKR_DATA_LEN_RANGE,
             format!(

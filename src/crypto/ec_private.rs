@@ -1,4 +1,4 @@
-//! A private value on a curve, and ECDSA with it: aws-lc-rs throughout.
+//! A private value on a curve, and ECDSA with it.
 
 use aws_lc_rs::{
     encoding::AsBigEndian,
@@ -12,7 +12,8 @@ use der::{
 use zeroize::Zeroizing;
 
 use super::{
-    curve::{Curve, ecdsa_input},
+    curve::{Curve, ecdsa_integer},
+    long_digest,
     public::PublicKey,
     to_length,
 };
@@ -74,7 +75,11 @@ impl EcPrivate {
     }
 
     pub(super) fn sign(&self, digest: &[u8]) -> Result<Vec<u8>> {
-        let digest = self.curve.import_digest(&ecdsa_input(self.curve, digest)?)?;
+        let integer = ecdsa_integer(self.curve, digest)?;
+        let Some(digest) = to_length(&integer, self.curve.digest_bytes()) else {
+            return long_digest::sign(self.curve, &self.secret()?, &integer);
+        };
+        let digest = self.curve.import_digest(&digest)?;
         Ok(self.pair.sign_digest(&digest).map_err(failed)?.as_ref().to_vec())
     }
 

@@ -5,8 +5,8 @@ use cryptoki_sys::{CKR_PUBLIC_KEY_INVALID, CKR_SIGNATURE_INVALID, CKR_SIGNATURE_
 use once_cell::race::OnceBox;
 
 use super::{
-    curve::{Curve, ecdsa_input},
-    to_length, without_leading_zeros,
+    curve::{Curve, ecdsa_integer},
+    long_digest, to_length, without_leading_zeros,
 };
 use crate::{
     error::{Error, Result},
@@ -65,7 +65,7 @@ impl EcPublic {
                 signature.len()
             );
         }
-        let digest = self.curve.import_digest(&ecdsa_input(self.curve, digest)?)?;
+        let integer = ecdsa_integer(self.curve, digest)?;
         let (r, s) = signature.split_at(signature.len() / 2);
         let invalid = || {
             Error::new(
@@ -79,9 +79,16 @@ impl EcPublic {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(invalid)?
             .concat();
-        let parsed =
-            self.parsed.get_or_try_init(|| parse(self.curve, &self.point).map(Box::new))?;
-        parsed.verify_digest_sig(&digest, &fixed).map_err(|_| invalid())
+        let good = match to_length(&integer, self.curve.digest_bytes()) {
+            Some(digest) => {
+                let digest = self.curve.import_digest(&digest)?;
+                let parsed =
+                    self.parsed.get_or_try_init(|| parse(self.curve, &self.point).map(Box::new))?;
+                parsed.verify_digest_sig(&digest, &fixed).is_ok()
+            }
+            None => long_digest::verifies(self.curve, &self.point, &integer, &fixed)?,
+        };
+        if good { Ok(()) } else { Err(invalid()) }
     }
 }
 

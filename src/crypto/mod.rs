@@ -9,6 +9,7 @@
 //! outside 2048 to 8192 bits); its private operations are always blinded. RUSTSEC-2023-0071 says
 //! that its timing may leak the private key to an observer who can measure many operations: it
 //! touches session keys of this process only, never a key of the service, and each place says so.
+//! `p521` is for the digests that are too long for aws-lc-rs (`long_digest`).
 
 pub mod curve;
 pub mod digest_info;
@@ -16,6 +17,7 @@ mod ec_private;
 mod ec_public;
 pub mod hash;
 mod implicit;
+mod long_digest;
 pub mod pkcs12;
 pub mod private;
 pub mod public;

@@ -173,8 +173,7 @@ impl PrivateKey {
         self.as_rsa()?.sign_pss(hash, mgf, salt_len, digest)
     }
 
-    /// ECDSA over a digest of any length that [`ecdsa_input`](super::ecdsa_input) takes; r||s,
-    /// each [`Curve::field_bytes`] long.
+    /// ECDSA over a digest of any length but 0; r||s, each [`Curve::field_bytes`] long.
     pub fn sign_ecdsa(&self, digest: &[u8]) -> Result<Vec<u8>> {
         self.as_ec()?.sign(digest)
     }

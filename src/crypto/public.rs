@@ -254,9 +254,8 @@ impl PublicKey {
         self.as_rsa()?.verify_pss(hash, mgf, salt_len, digest, signature)
     }
 
-    /// Verifies an ECDSA signature over a digest of any length (see
-    /// [`ecdsa_input`](super::ecdsa_input)); `signature` is r||s in halves of equal length, at
-    /// most [`Curve::field_bytes`] each, as PKCS#11 allows shorter ones here.
+    /// Verifies an ECDSA signature over a digest of any length but 0; `signature` is r||s in halves
+    /// of equal length, at most [`Curve::field_bytes`] each, as PKCS#11 allows shorter ones here.
     pub fn verify_ecdsa(&self, digest: &[u8], signature: &[u8]) -> Result<()> {
         match &*self.0 {
             Material::Ec(key) => key.verify(digest, signature),

@@ -184,11 +184,12 @@ fn ecdsa_takes_digests_of_any_length() {
     for (name, params) in EC_KEYS {
         let (private, public) = session.pair(name);
         let (session_public, session_private) = session_ec(&session, params);
-        for (private, public) in [(private, public), (session_private, session_public)] {
+        let pairs = [("service", private, public), ("session", session_private, session_public)];
+        for (owner, private, public) in pairs {
             let oracle = public_key(&session, public);
             for length in (1..=66).chain([127, 128]) {
                 let digest: Vec<u8> = (0..length).map(|i| (i * 7 + 0x81) as u8).collect();
-                let what = format!("{name}, {length} bytes");
+                let what = format!("{name} of the {owner}, {length} bytes");
                 match session.sign(&ecdsa, private, &digest) {
                     Ok(signature) => {
                         assert!(ecdsa_is_good(&oracle, &digest, &signature), "{what}");
@@ -196,7 +197,8 @@ fn ecdsa_takes_digests_of_any_length() {
                     }
                     // Its leftmost 521 bits are no number of 64 bytes, the most the service takes.
                     Err(rv) => {
-                        assert_eq!((name, rv), ("p521", CKR_DATA_LEN_RANGE), "{what}");
+                        let limit = ("p521", "service", CKR_DATA_LEN_RANGE);
+                        assert_eq!((name, owner, rv), limit, "{what}");
                         assert!(length > 64, "{what}");
                     }
                 }
