@@ -5,11 +5,10 @@ use zeroize::Zeroizing;
 
 use super::{
     Material, Object, project,
-    session_key::{Source, allow, any_class, key_type, unsupported},
+    session_key::{Source, allow, any_class, is_private, key_type, unsupported},
     template::{Template, inconsistent},
 };
 use crate::{
-    config::Login,
     crypto::{self, symmetric::SecretKey},
     error::{Error, Result},
     mechanism::{Home, MAX_SECRET},
@@ -169,13 +168,12 @@ fn object(
     let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(false);
     let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(source.default_extractable());
     let generated = source.is_generated();
-    let private = template.flag(CKA_PRIVATE).unwrap_or(slot.token.login != Login::None);
     let mut attributes = any_class(template, source);
     attributes
         .set_ulong(CKA_CLASS, CKO_SECRET_KEY)
         .set_ulong(CKA_KEY_TYPE, key_type)
         .set_ulong(CKA_VALUE_LEN, key.bytes().len() as CK_ULONG)
-        .set_bool(CKA_PRIVATE, private)
+        .set_bool(CKA_PRIVATE, is_private(slot, template, true))
         .set_bool(CKA_SENSITIVE, sensitive)
         .set_bool(CKA_EXTRACTABLE, extractable)
         .set_bool(CKA_ALWAYS_SENSITIVE, generated && sensitive)

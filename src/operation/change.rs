@@ -41,8 +41,11 @@ pub fn set(
         .map(|(kind, value)| (*kind, value.as_ref()))
         .filter(|(kind, value)| object.attributes.bytes(*kind) != Some(*value))
         .collect();
+    let key = vault_key_of(slot, object);
     for (kind, value) in &changes {
-        if row_of(*kind).is_some_and(|row| row.giver == Giver::Template) && !hides(*kind, value) {
+        // Of a key of the service nothing is kept here.
+        let hides = key.is_none() && hides(*kind, value);
+        if row_of(*kind).is_some_and(|row| row.giver == Giver::Template) && !hides {
             return Err(Error::new(
                 CKR_ATTRIBUTE_READ_ONLY,
                 format!("{} of '{}' cannot be changed", name_of(*kind), object.label()),
@@ -59,7 +62,7 @@ pub fn set(
             format!("'{}' cannot be changed (CKA_MODIFIABLE is false)", object.label()),
         ));
     }
-    match vault_key_of(slot, object) {
+    match key {
         Some(key) => set_at_service(slot, &key, &template),
         None => {
             let mut changed = Object::clone(object);
@@ -192,13 +195,13 @@ pub fn copy(
     Ok(slot.store.add(copy))
 }
 
-/// Whether a change only takes away what could be seen: sensitive and "wrap with trusted" can
-/// become true, extractable false, and none can go back (footnotes 11 and 12 of the attribute
-/// tables).
+/// Whether a change only takes away what could be done: sensitive and "wrap with trusted" can
+/// become true, extractable and copyable false, and none can go back (footnotes 11 and 12 of the
+/// attribute tables; clause 4.4).
 fn hides(kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> bool {
     match kind {
         CKA_SENSITIVE | CKA_WRAP_WITH_TRUSTED => value == [CK_TRUE],
-        CKA_EXTRACTABLE => value == [CK_FALSE],
+        CKA_EXTRACTABLE | CKA_COPYABLE => value == [CK_FALSE],
         _ => false,
     }
 }

@@ -70,7 +70,7 @@ fn certificate(
     on_token: bool,
     session: CK_SESSION_HANDLE,
 ) -> Result<CK_OBJECT_HANDLE> {
-    template.required(CKA_VALUE)?;
+    template.required(CKA_SUBJECT)?;
     template.fixed_ulong(CKA_CERTIFICATE_TYPE, CKC_X_509)?;
     template.fixed_flag(CKA_TRUSTED, false, "no user may declare a certificate trusted")?;
     let certificate = Certificate::parse(template.required(CKA_VALUE)?)?;

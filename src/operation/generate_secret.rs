@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     mechanism::{Home, Mechanism},
     object::{
-        dates,
+        dates, session_key,
         session_secret::{self, USAGES},
         template::{Template, inconsistent},
     },
@@ -69,7 +69,7 @@ impl GeneratingSecret {
 
     /// Whether the key is to be private (CKA_PRIVATE).
     pub fn is_private(&self, slot: &Slot) -> bool {
-        self.template.flag(CKA_PRIVATE).unwrap_or(slot.needs_login())
+        session_key::is_private(slot, &self.template, true)
     }
 
     /// Makes the key: with one look and one create request on the token, with none in a session.

@@ -104,7 +104,7 @@ pub fn check(
         );
     }
     let allowed = key.attributes.mechanisms(CKA_ALLOWED_MECHANISMS);
-    if allowed.is_some_and(|allowed| !allowed.is_empty() && !allowed.contains(&kind)) {
+    if allowed.is_some_and(|allowed| !allowed.contains(&kind)) {
         return refuse(
             CKR_MECHANISM_INVALID,
             format!("CKA_ALLOWED_MECHANISMS of key '{}' leave {} out", key.label(), mechanism.name),

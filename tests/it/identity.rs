@@ -15,7 +15,7 @@ use openssl::{
 use crate::{
     service::{Emulator, HSM, VAULT},
     signing::SEED,
-    token::{Family, Mechanism, Module, NOTHING, bytes, number},
+    token::{Family, Mechanism, Module, NOTHING, bytes, flag, number},
 };
 
 /// CKA_ID is the SHA-1 of the subjectPublicKey bits, whoever computes it.
@@ -325,4 +325,64 @@ fn the_same_material_is_shown_once() {
     let [key] = found[..] else { panic!("{} keys", found.len()) };
     let unique = session.text(key, CKA_UNIQUE_ID).unwrap();
     assert_eq!(unique, format!("twice/{}#priv", version_of(&second)), "the newest");
+}
+
+/// A certificate that a client brings for the session: whole, or told what is missing or wrong.
+#[test]
+fn a_certificate_of_the_session_is_the_one_that_was_brought() {
+    let emulator = Emulator::start("");
+    let module = Module::start(&emulator.token(VAULT, ""));
+    let session = module.open_with(0, CKF_SERIAL_SESSION).unwrap();
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    let pair = PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+    let x509 = self_made(&pair.public_key_to_der().unwrap());
+    let subject = x509.subject_name().to_der().unwrap();
+    let whole = [
+        number(CKA_CLASS, CKO_CERTIFICATE),
+        number(CKA_CERTIFICATE_TYPE, CKC_X_509),
+        bytes(CKA_SUBJECT, &subject),
+        bytes(CKA_VALUE, x509.to_der().unwrap()),
+        bytes(CKA_LABEL, "mine"),
+        bytes(CKA_ID, [7]),
+    ];
+    let object = session.create(&whole).expect("a certificate");
+    let issuer = x509.issuer_name().to_der().unwrap();
+    for (kind, value) in whole.iter().cloned().chain([bytes(CKA_ISSUER, issuer)]) {
+        assert_eq!(session.value(object, kind), Ok(value), "{kind:#x}");
+    }
+    let without = |left_out| -> Vec<_> {
+        whole.iter().filter(|(kind, _)| *kind != left_out).cloned().collect()
+    };
+    for (what, template, wanted) in [
+        ("no subject", without(CKA_SUBJECT), CKR_TEMPLATE_INCOMPLETE),
+        ("no value", without(CKA_VALUE), CKR_TEMPLATE_INCOMPLETE),
+        ("no class", without(CKA_CLASS), CKR_TEMPLATE_INCOMPLETE),
+        (
+            "another subject",
+            [without(CKA_SUBJECT), vec![bytes(CKA_SUBJECT, [0x30, 0])]].concat(),
+            CKR_TEMPLATE_INCONSISTENT,
+        ),
+        (
+            "another type",
+            [
+                without(CKA_CERTIFICATE_TYPE),
+                vec![number(CKA_CERTIFICATE_TYPE, CKC_X_509_ATTR_CERT)],
+            ]
+            .concat(),
+            CKR_TEMPLATE_INCONSISTENT,
+        ),
+        (
+            "trusted",
+            [whole.to_vec(), vec![flag(CKA_TRUSTED, true)]].concat(),
+            CKR_TEMPLATE_INCONSISTENT,
+        ),
+        (
+            "no DER",
+            [without(CKA_VALUE), vec![bytes(CKA_VALUE, "no certificate")]].concat(),
+            CKR_ATTRIBUTE_VALUE_INVALID,
+        ),
+    ] {
+        assert_eq!(session.create(&template), Err(wanted), "{what}");
+    }
+    assert_eq!(emulator.requests(VAULT), 0);
 }

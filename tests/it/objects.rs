@@ -157,6 +157,11 @@ fn session_objects_are_changed_in_place() {
     assert_eq!(session.set(private, &mixed), Err(CKR_ATTRIBUTE_READ_ONLY));
     assert_eq!(session.text(private, CKA_LABEL).unwrap(), "a new label");
     session.set(private, &[number(CKA_CLASS, CKO_PRIVATE_KEY)]).expect("what it is already");
+    // What can be copied may become what cannot, and stays so (clause 4.4).
+    session.copy(private, &[]).expect("a copy");
+    session.set(private, &[flag(CKA_COPYABLE, false)]).expect("no copies from now on");
+    assert_eq!(session.copy(private, &[]), Err(CKR_ACTION_PROHIBITED));
+    assert_eq!(session.set(private, &[flag(CKA_COPYABLE, true)]), Err(CKR_ATTRIBUTE_READ_ONLY));
     let fixed = [flag(CKA_MODIFIABLE, false)];
     let copy = session.copy(public, &fixed).unwrap();
     let refused = session.set(copy, &[bytes(CKA_LABEL, "x")]);

@@ -251,6 +251,16 @@ fn allowed_mechanisms_of_a_template_are_kept_to() {
     let counter = [64u64.to_ne_bytes().to_vec(), vec![0; 16]].concat();
     let ctr = Mechanism { kind: CKM_AES_CTR, parameter: Parameter::Bytes(counter) };
     assert_eq!(s.init(Family::Encrypt, &ctr, key), Ok(()));
+    // A list of none allows none.
+    let none = [number(CKA_VALUE_LEN, 16), bytes(CKA_ALLOWED_MECHANISMS, [])];
+    let key = s.generate_key(&Mechanism::plain(CKM_AES_KEY_GEN), &none).expect("AES");
+    let other = module.open(0);
+    assert_eq!(other.init(Family::Encrypt, &ctr, key), Err(CKR_MECHANISM_INVALID));
+    // Where nobody logs in nothing is private: whoever makes a key can use it.
+    let private = [number(CKA_VALUE_LEN, 16), flag(CKA_PRIVATE, true)];
+    let key = s.generate_key(&Mechanism::plain(CKM_AES_KEY_GEN), &private).expect("AES");
+    assert_eq!(s.flag(key, CKA_PRIVATE), Ok(false));
+    assert_eq!(s.init(Family::Decrypt, &ctr, key), Ok(()));
 }
 
 #[test]
