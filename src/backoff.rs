@@ -15,7 +15,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The longest pause that an answer can ask for. The services ask for seconds; what a broken proxy
 /// says must neither silence a token for days nor end beyond what an [`Instant`] can hold.
 const MOST_ASKED: Duration = Duration::from_secs(3600);
-/// Where nobody can be connected to, a host waits for this many attempts and not for its deadline.
+/// Where nobody can be connected to, a host waits for this many attempts (and at least as long as a
+/// connection may take) and not for its deadline.
 const CONNECT_ATTEMPTS: u32 = 3;
 
 /// A pause. While a server asks to be left alone, no thread of this process asks it.
@@ -135,9 +136,31 @@ pub fn retry_after(answer: &Response) -> Option<Duration> {
         .map(|pause| pause.min(MOST_ASKED))
 }
 
-/// Nobody is there: `attempt`, from 1, ended in `failed` and is the last one.
-pub fn hopeless(failed: &NetError, attempt: u32) -> bool {
-    failed.unsent() && attempt >= CONNECT_ATTEMPTS
+/// The attempts of one call to get a connection.
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    patience: Duration,
+    since: Instant,
+    /// Failures in a row.
+    failures: u32,
+}
+
+impl Connecting {
+    /// For as long as a connection may take.
+    pub fn new(patience: Duration) -> Connecting {
+        Connecting { patience, since: Instant::now(), failures: 0 }
+    }
+
+    /// Notes how an attempt ended, None with an answer. True when nobody is there: a server that is
+    /// started again is back by then.
+    pub fn is_hopeless_after(&mut self, failed: Option<&NetError>) -> bool {
+        if !failed.is_some_and(NetError::unsent) {
+            *self = Connecting::new(self.patience);
+            return false;
+        }
+        self.failures += 1;
+        self.failures >= CONNECT_ATTEMPTS && self.since.elapsed() >= self.patience
+    }
 }
 
 /// The pause after `failures` in a row: doubled each time up to five seconds, half of it random.
@@ -147,7 +170,7 @@ fn jittered(failures: u32) -> Duration {
 }
 
 /// 0…1. From aws-lc, which reseeds in a forked child: children must not pause in step.
-fn random_fraction() -> f32 {
+pub(crate) fn random_fraction() -> f32 {
     let mut bytes = [0; 2];
     match aws_lc_rs::rand::fill(&mut bytes) {
         Ok(()) => f32::from(u16::from_be_bytes(bytes)) / f32::from(u16::MAX),
@@ -211,6 +234,21 @@ mod tests {
         assert!(pause.left > Duration::from_secs(29) && pause.asked, "{pause:?}");
         backoff.succeeded();
         assert!(backoff.wait(soon).is_err(), "an answer on its way does not end the pause");
+    }
+
+    #[test]
+    fn connecting_is_given_up_after_some_attempts_in_a_row_and_some_time() {
+        let refused = NetError::Connect("refused".into());
+        let lost = NetError::Lost("broke".into());
+        let mut connecting = Connecting::new(Duration::from_millis(30));
+        assert!((0..10).all(|_| !connecting.is_hopeless_after(Some(&refused))), "too early");
+        thread::sleep(Duration::from_millis(40));
+        assert!(connecting.is_hopeless_after(Some(&refused)));
+        for other in [Some(&lost), None] {
+            assert!(!connecting.is_hopeless_after(other));
+            thread::sleep(Duration::from_millis(40));
+            assert!(!connecting.is_hopeless_after(Some(&refused)), "the first in a row");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use cryptoki_sys::*;
 
 use crate::{
     abi::FUNCTIONS,
-    config::Config,
+    config::{Config, TokenConfig},
+    credential,
     error::{Error, Result},
     handles::Handles,
     metrics::Metrics,
@@ -17,13 +18,39 @@ use crate::{
     vault::Carried,
 };
 
-/// What a process reads at C_Initialize: plain data, for a forked child that cannot read it again.
+/// What a process reads at C_Initialize, and what it has learnt by a fork: plain data, for a child
+/// that cannot read it again or need not ask for it.
 #[derive(Clone, Debug)]
 pub struct Heritage {
     /// The configuration, its secrets and certificates among it.
     pub config: Arc<Config>,
     /// Files of the machine.
     pub surroundings: Arc<Surroundings>,
+    /// Access token and tenant of each token of the configuration, without its login.
+    pub credentials: Vec<credential::Carried>,
+    /// The host has not forbidden threads (CKF_LIBRARY_CANT_CREATE_OS_THREADS).
+    pub may_run_programs: bool,
+}
+
+impl Heritage {
+    /// What is known for a token whose requests are made in the same name as before.
+    fn credential_of(&self, token: &TokenConfig) -> credential::Carried {
+        let known = self.config.tokens.iter().zip(&self.credentials);
+        let mut same = known.filter(|(known, _)| known.asks_in_the_name_of(token));
+        same.next().map(|(_, credential)| credential.clone()).unwrap_or_default()
+    }
+
+    /// For a child with a configuration and surroundings of its own.
+    #[must_use]
+    pub fn for_child(
+        &self,
+        config: Arc<Config>,
+        surroundings: Arc<Surroundings>,
+        may_run_programs: bool,
+    ) -> Heritage {
+        let credentials = config.tokens.iter().map(|token| self.credential_of(token)).collect();
+        Heritage { config, surroundings, credentials, may_run_programs }
+    }
 }
 
 /// Everything between C_Initialize and C_Finalize.
@@ -39,11 +66,15 @@ pub struct Module {
 /// The short locks of a module, held while the process forks.
 pub struct ShortLocks<'m> {
     _sessions: Box<dyn Lock + 'm>,
-    _stores: Vec<Box<dyn Lock + 'm>>,
+    _slots: Vec<Box<dyn Lock + 'm>>,
 }
 
 /// Handles that one epoch can give out, as a power of two; they fit 32 bits for 256 epochs.
 const HANDLE_BITS: u32 = 24;
+
+fn first_handle(epoch: u32) -> CK_ULONG {
+    (CK_ULONG::from(epoch) << HANDLE_BITS) + 1
+}
 
 fn metrics(config: &Config) -> Option<Metrics> {
     let labels = config.tokens.iter().map(|token| token.label.as_str());
@@ -62,7 +93,7 @@ impl Module {
     /// As [`Slot::new`].
     pub fn new(heritage: Heritage, epoch: u32) -> Result<Module> {
         stumble!("module");
-        let first_handle = (CK_ULONG::from(epoch) << HANDLE_BITS) + 1;
+        let first_handle = first_handle(epoch);
         let metrics = metrics(&heritage.config);
         let slots = heritage
             .config
@@ -71,6 +102,8 @@ impl Module {
             .enumerate()
             .map(|(position, token)| {
                 let carried = Carried {
+                    credential: heritage.credentials.get(position).cloned().unwrap_or_default(),
+                    may_run_programs: heritage.may_run_programs,
                     metrics: metrics.as_ref().and_then(|metrics| metrics.token(position)),
                     ..Carried::from(Arc::clone(&heritage.surroundings))
                 };
@@ -87,17 +120,19 @@ impl Module {
     ///
     /// # Errors
     /// As [`Slot::new`].
-    pub fn adopted(parents: &Module) -> Result<Module> {
+    pub fn adopted(parents: &Module, epoch: u32) -> Result<Module> {
+        let first_handle = first_handle(epoch);
         // It counts from zero, in a file of its own.
         let metrics = metrics(&parents.heritage.config);
         let slots = parents.slots.iter().enumerate().map(|(position, slot)| {
-            Slot::adopted(slot, metrics.as_ref().and_then(|metrics| metrics.token(position)))
+            let metrics = metrics.as_ref().and_then(|metrics| metrics.token(position));
+            Slot::adopted(slot, metrics, first_handle)
         });
         let slots = slots.collect::<Result<_>>()?;
         let sessions = parents
             .sessions
             .carried_over(Session::is_quiet)
-            .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID, 1));
+            .unwrap_or_else(|| Handles::new(CKR_SESSION_HANDLE_INVALID, first_handle));
         Ok(Module { heritage: parents.heritage(), slots, sessions, inherited: true, metrics })
     }
 
@@ -112,9 +147,10 @@ impl Module {
         self.inherited
     }
 
-    /// What was read to make it.
+    /// What was read to make it, and what a child need not ask for again.
     pub fn heritage(&self) -> Heritage {
-        self.heritage.clone()
+        let carried = |slot: &Slot| slot.vault.carried().credential.without_login();
+        Heritage { credentials: self.slots.iter().map(carried).collect(), ..self.heritage.clone() }
     }
 
     /// All slots, in the order of the configuration.
@@ -226,8 +262,10 @@ impl Module {
     /// Takes the locks that are never held across a request, in their order.
     pub fn hold_short_locks(&self) -> ShortLocks<'_> {
         let sessions: Box<dyn Lock + '_> = Box::new(self.sessions.hold());
-        let stores = self.slots.iter().map(|slot| Box::new(slot.store.hold()) as Box<dyn Lock>);
-        ShortLocks { _sessions: sessions, _stores: stores.collect() }
+        let slots = self.slots.iter();
+        let held =
+            slots.map(|slot| Box::new((slot.store.hold(), slot.vault.hold())) as Box<dyn Lock>);
+        ShortLocks { _sessions: sessions, _slots: held.collect() }
     }
 
     fn after_close(&self, session: &Session) {

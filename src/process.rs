@@ -64,7 +64,7 @@ pub fn module() -> Result<Arc<Module>> {
         State::Live(module) => Ok(Arc::clone(module)),
         State::Empty { .. } => Err(not_initialized()),
         State::Inherited(parents) => {
-            let adopted = Arc::new(Module::adopted(parents)?);
+            let adopted = Arc::new(Module::adopted(parents, epoch())?);
             leak(std::mem::replace(&mut *state, State::Live(Arc::clone(&adopted))));
             Ok(adopted)
         }

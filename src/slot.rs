@@ -77,15 +77,19 @@ impl Slot {
         })
     }
 
-    /// The slot of a forked child: the objects and the login of the parent, lanes and token of
-    /// its own. Without `keep` (the parent's locks were held by a thread that is not here) it
-    /// starts empty.
+    /// The slot of a forked child: objects, login and access token of the parent, connections of its
+    /// own. It starts empty where the parent's lock was held by a thread that is not here; then its
+    /// handles begin with `first_handle`.
     ///
     /// # Errors
     /// As [`Slot::new`].
-    pub fn adopted(parents: &Slot, metrics: Option<Arc<TokenMetrics>>) -> Result<Slot> {
+    pub fn adopted(
+        parents: &Slot,
+        metrics: Option<Arc<TokenMetrics>>,
+        first_handle: CK_OBJECT_HANDLE,
+    ) -> Result<Slot> {
         let carried = Carried { metrics, ..parents.vault.carried() };
-        let slot = Slot::new(Arc::clone(&parents.token), carried, 1)?;
+        let slot = Slot::new(Arc::clone(&parents.token), carried, first_handle)?;
         let slot = Slot { rejection: parents.rejection.clone(), ..slot };
         let logged_in = parents.logged_in.load(Ordering::Relaxed);
         slot.logged_in.store(logged_in, Ordering::Relaxed);

@@ -24,7 +24,8 @@ const MAX_RESERVED: usize = 64 * 1024;
 pub(super) fn initialize(args: Place<'_, c_void>) -> Result<()> {
     super::quiet_panics_once();
     let reserved = reserved_text(&args)?;
-    let outcome = process::initialize(|parents| begin(reserved.as_deref(), parents));
+    let outcome =
+        process::initialize(|parents| begin(reserved.as_deref(), may_run_programs(&args), parents));
     if let Err(error) = &outcome
         && error.rv() != CKR_CRYPTOKI_ALREADY_INITIALIZED
     {
@@ -35,12 +36,16 @@ pub(super) fn initialize(args: Place<'_, c_void>) -> Result<()> {
 
 /// The module, from the configuration as it is now; a forked child that can no longer read what
 /// its parent read goes on with that.
-fn begin(reserved: Option<&str>, parents: Option<Heritage>) -> Result<Module> {
+fn begin(
+    reserved: Option<&str>,
+    may_run_programs: bool,
+    parents: Option<Heritage>,
+) -> Result<Module> {
     let secure = process::is_secure();
     let env = if secure { Env::empty() } else { Env::Process };
     let known = parents.as_ref().map(|parents| &*parents.surroundings);
     let surroundings = Arc::new(Surroundings::read(&env, known));
-    let (config, inherited) = match (Config::load(reserved, &env, secure), parents) {
+    let (config, inherited) = match (Config::load(reserved, &env, secure), &parents) {
         (Ok(config), None) => (Arc::new(config), false),
         // What the child names itself, or the same file as it is now; but not whatever is found
         // where its parent was given something else.
@@ -49,23 +54,37 @@ fn begin(reserved: Option<&str>, parents: Option<Heritage>) -> Result<Module> {
         {
             (Arc::new(config), true)
         }
-        (_, Some(parents)) => (parents.config, true),
+        (_, Some(parents)) => (Arc::clone(&parents.config), true),
         (Err(error), None) => return Err(error),
     };
     logging::configure(&config.log);
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let module = Module::new(Heritage { config, surroundings }, process::epoch())?;
+    let heritage = match parents {
+        Some(parents) => parents.for_child(config, surroundings, may_run_programs),
+        None => Heritage { config, surroundings, credentials: Vec::new(), may_run_programs },
+    };
+    let module = Module::new(heritage, process::epoch())?;
     Ok(if inherited { module.with_parents_configuration() } else { module })
+}
+
+/// Whether CK_C_INITIALIZE_ARGS leave threads to the library: one that is told to make none starts
+/// no program either.
+fn may_run_programs(args: &Place<'_, c_void>) -> bool {
+    initialize_args(args).is_none_or(|args| args.flags & CKF_LIBRARY_CANT_CREATE_OS_THREADS == 0)
+}
+
+fn initialize_args(args: &Place<'_, c_void>) -> Option<CK_C_INITIALIZE_ARGS> {
+    // SAFETY: a non-NULL argument of C_Initialize points to a CK_C_INITIALIZE_ARGS.
+    let args = unsafe { Place::promised(args.address() as *mut CK_C_INITIALIZE_ARGS) };
+    args.value()
 }
 
 /// Checks CK_C_INITIALIZE_ARGS (clause 5.4) and gives back the text behind `pReserved`.
 fn reserved_text(args: &Place<'_, c_void>) -> Result<Option<String>> {
     let bad = |sentence: &'static str| Err(Error::new(CKR_ARGUMENTS_BAD, sentence));
-    // SAFETY: a non-NULL argument of C_Initialize points to a CK_C_INITIALIZE_ARGS.
-    let args = unsafe { Place::promised(args.address() as *mut CK_C_INITIALIZE_ARGS) };
-    let Some(args) = args.value() else { return Ok(None) };
+    let Some(args) = initialize_args(args) else { return Ok(None) };
     let callbacks = [
         args.CreateMutex.is_some(),
         args.DestroyMutex.is_some(),

@@ -1,5 +1,7 @@
 //! `credential = …`: which one, and everything it needs, read now.
 
+use std::{fs, path::Path};
+
 use zeroize::Zeroizing;
 
 use super::{
@@ -89,7 +91,7 @@ fn by_type(
         }
         "workload-identity" => CredentialConfig::WorkloadIdentity {
             client_id: client_id()?,
-            token_file: section.need("token_file", section.path("token_file"))?.to_owned(),
+            token_file: federated(section.need("token_file", section.path("token_file"))?),
         },
         "client-secret" => CredentialConfig::ClientSecret {
             client_id: client_id()?,
@@ -114,6 +116,13 @@ fn by_type(
         _ => CredentialConfig::FromLogin { client_id: owned("client_id") },
     };
     Ok(Credential { config, tenant: owned("tenant"), managed_identity })
+}
+
+/// A federated token. The file may come later than the process; whoever writes it replaces it before
+/// the token ends.
+fn federated(path: &Path) -> SecretSource {
+    let copy = Zeroizing::new(fs::read(path).unwrap_or_default());
+    SecretSource::File { path: path.to_owned(), copy }
 }
 
 fn user_assigned(section: &Section<'_>) -> Result<Option<UserAssigned>> {

@@ -150,6 +150,15 @@ impl TokenConfig {
         self.public_keys.iter().find(|given| given.key.name.eq_ignore_ascii_case(name))
     }
 
+    /// Whether an access token for the one is good for the other.
+    pub fn asks_in_the_name_of(&self, other: &TokenConfig) -> bool {
+        let TokenConfig { endpoint, authority, tenant, scope, .. } = self;
+        (endpoint, authority) == (&other.endpoint, &other.authority)
+            && (tenant, scope) == (&other.tenant, &other.scope)
+            && self.credential == other.credential
+            && self.managed_identity == other.managed_identity
+    }
+
     /// Whether the service has a feature with the `api_version` it is asked with.
     pub fn has(&self, feature: Feature) -> bool {
         self.api_version.parse::<ApiVersion>().is_ok_and(|version| version.has(feature))
@@ -248,7 +257,7 @@ pub enum OnDeletedName {
 }
 
 /// How to authenticate. Secrets are wiped when dropped and never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum CredentialConfig {
     /// Picked from the environment read at C_Initialize, never a program.
     ManagedIdentity {
@@ -259,8 +268,8 @@ pub enum CredentialConfig {
     WorkloadIdentity {
         /// Application id.
         client_id: String,
-        /// The file with the federated token, read anew for each token request.
-        token_file: PathBuf,
+        /// The federated token, a file's contents at the time of the request.
+        token_file: SecretSource,
     },
     /// client_credentials with a secret.
     ClientSecret {
@@ -299,7 +308,7 @@ pub enum UserAssigned {
 }
 
 /// A secret and where it came from, so that a rotated file is picked up.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// Its value (inline or `env:NAME`), read at C_Initialize.
     Value(Zeroizing<Vec<u8>>),
@@ -314,7 +323,7 @@ pub enum SecretSource {
 
 /// A token endpoint of App Service, Functions or Container Apps, or a stand-in for the virtual
 /// machine's metadata service, as the environment named it at C_Initialize.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ManagedIdentityEndpoint {
     /// Full URL without query: `IDENTITY_ENDPOINT`, or `AZURE_POD_IDENTITY_AUTHORITY_HOST` with
     /// `/metadata/identity/oauth2/token`.

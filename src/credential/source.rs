@@ -20,21 +20,22 @@ use azure_core::{
 use azure_identity::{
     AzureCliCredential, AzureCliCredentialOptions, ClientAssertion, ClientAssertionCredential,
     ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use cryptoki_sys::CKR_PIN_INCORRECT;
 use zeroize::Zeroizing;
 
 use super::{
     Challenge, Rejected, Token,
+    asker::{Asker, Unanswered},
     assertion::SigningCertificate,
     challenge,
     cli::CallingThread,
-    transport::{Destination, Ended, LaneTransport},
+    identity,
+    transport::{Ended, LaneTransport},
 };
 use crate::{
     backoff::Backoff,
-    config::{CredentialConfig, ManagedIdentityEndpoint, SecretSource, TokenConfig, UserAssigned},
+    config::{CredentialConfig, ManagedIdentityEndpoint, SecretSource, TokenConfig},
     error::{Error, Result},
     metrics::TokenMetrics,
     net::{Net, NetError},
@@ -50,8 +51,9 @@ pub(super) struct Source {
     identity_endpoint: ManagedIdentityEndpoint,
     authority: String,
     scope: String,
+    connect_timeout: Duration,
+    may_run_programs: bool,
     metrics: Option<Arc<TokenMetrics>>,
-    /// While whoever gives out the tokens asks to be left alone.
     pauses: Arc<Backoff>,
 }
 
@@ -76,7 +78,11 @@ pub(super) enum Failure {
 
 impl Source {
     /// Checks what can be checked without a request: a certificate that cannot sign is refused.
-    pub fn new(config: &TokenConfig, metrics: Option<Arc<TokenMetrics>>) -> Result<Self> {
+    pub fn new(
+        config: &TokenConfig,
+        may_run_programs: bool,
+        metrics: Option<Arc<TokenMetrics>>,
+    ) -> Result<Self> {
         if let CredentialConfig::ClientCertificate { pem, .. } = &config.credential {
             SigningCertificate::from_pem(pem.initial())?;
         }
@@ -91,6 +97,8 @@ impl Source {
             }),
             authority: config.authority.clone(),
             scope: config.scope.clone(),
+            connect_timeout: config.connect_timeout,
+            may_run_programs,
             metrics,
             pauses: Arc::default(),
         })
@@ -148,15 +156,20 @@ impl Source {
         {
             return Err(self.named(self.new_login(challenge)));
         }
-        let to = match (&self.config, login) {
-            (CredentialConfig::ManagedIdentity { .. }, None) => {
-                let refused = challenged.and(rejected).map(|rejected| rejected.token.digest());
-                Destination::Identity(self.identity_endpoint.clone(), refused)
-            }
-            _ => Destination::Authority(challenge::form_field(challenged)),
+        let asker = Asker {
+            net: net.clone(),
+            deadline,
+            connect_timeout: self.connect_timeout,
+            pauses: self.pauses.clone(),
+            metrics: self.metrics.clone(),
         };
-        let (pauses, metrics) = (self.pauses.clone(), self.metrics.clone());
-        let transport = Arc::new(LaneTransport::new(net.clone(), deadline, to, pauses, metrics));
+        if let (CredentialConfig::ManagedIdentity { identity }, None) = (&self.config, login) {
+            let (endpoint, identity) = (&self.identity_endpoint, identity.as_ref());
+            return identity::token(&asker, endpoint, identity, &self.scope, rejected)
+                .map_err(|failure| self.named(failure));
+        }
+        let field = challenge::form_field(challenged);
+        let transport = Arc::new(LaneTransport::new(asker, field));
         let credential = self
             .credential(login, tenant.unwrap_or_default(), &transport, deadline)
             .map_err(|failure| self.named(failure))?;
@@ -167,7 +180,7 @@ impl Source {
         };
         let lifetime = token.expires_on - OffsetDateTime::now_utc();
         let lifetime = Duration::try_from(lifetime).unwrap_or_default();
-        Token::new(token.token.secret(), lifetime).ok_or_else(|| {
+        Token::new(token.token.secret(), lifetime, challenged).ok_or_else(|| {
             self.named(Failure::Unreachable("the access token is no header value".into()))
         })
     }
@@ -208,28 +221,29 @@ impl Source {
             }
             CredentialConfig::ClientCertificate { client_id, pem, send_chain } => {
                 let audience = format!("{}/{tenant}/oauth2/v2.0/token", self.authority_root());
+                // A file that is being written serves no less than its last good contents.
                 let jwt = SigningCertificate::from_pem(&current(pem))
+                    .or_else(|error| SigningCertificate::from_pem(pem.initial()).map_err(|_| error))
                     .and_then(|signer| signer.assertion(client_id, &audience, *send_chain))
                     .map_err(|error| Failure::Refused(error.sentence().to_owned()))?;
                 assertion(client_id, jwt)
             }
             CredentialConfig::WorkloadIdentity { client_id, token_file } => {
-                let text = fs::read_to_string(token_file).map_err(|error| {
-                    Failure::Refused(format!("token_file {}: {error}", token_file.display()))
-                })?;
-                assertion(client_id, Zeroizing::new(text.trim().to_owned()))
-            }
-            CredentialConfig::ManagedIdentity { identity } => {
-                let options = ManagedIdentityCredentialOptions {
-                    user_assigned_id: identity.as_ref().map(user_assigned),
-                    client_options,
-                };
-                ManagedIdentityCredential::new(Some(options))
-                    .map(|made| made as Arc<dyn TokenCredential>)
-                    .map_err(refused)
+                let bytes = current(token_file);
+                let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+                if text.is_empty() {
+                    let why = "the file of the federated token is empty or no text";
+                    return Err(Failure::Refused(why.into()));
+                }
+                assertion(client_id, Zeroizing::new(text.to_owned()))
             }
             CredentialConfig::AzureCli if process::is_secure() => Err(Failure::Refused(
                 "no program of the caller's PATH is started in a set-uid process".into(),
+            )),
+            CredentialConfig::AzureCli if !self.may_run_programs => Err(Failure::Refused(
+                "the host has forbidden threads to this library \
+                 (CKF_LIBRARY_CANT_CREATE_OS_THREADS), and so no program is started"
+                    .into(),
             )),
             CredentialConfig::AzureCli => {
                 let options = AzureCliCredentialOptions {
@@ -241,9 +255,12 @@ impl Source {
                     .map(|made| made as Arc<dyn TokenCredential>)
                     .map_err(refused)
             }
-            CredentialConfig::FromLogin { .. } => Err(Failure::NobodyLoggedIn(
-                "the credential comes with C_Login, and nobody has logged in".into(),
-            )),
+            // Asked without azure_identity; with nobody logged in there is nothing else to ask.
+            CredentialConfig::ManagedIdentity { .. } | CredentialConfig::FromLogin { .. } => {
+                Err(Failure::NobodyLoggedIn(
+                    "the credential comes with C_Login, and nobody has logged in".into(),
+                ))
+            }
         }
     }
 
@@ -251,8 +268,7 @@ impl Source {
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host = self.authority.clone();
         ClientOptions {
-            // Also as a policy in front of azure_core's retry policy: the managed identity class
-            // puts one back that would sleep far beyond the deadline.
+            // In front of all policies, which would only repeat the request.
             per_call_policies: vec![transport.clone()],
             retry: RetryOptions::none(),
             transport: Some(Transport::new(transport.clone())),
@@ -331,38 +347,38 @@ fn read_secret(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
     (!bytes.is_empty()).then_some(bytes)
 }
 
-fn user_assigned(identity: &UserAssigned) -> UserAssignedId {
-    match identity {
-        UserAssigned::ClientId(id) => UserAssignedId::ClientId(id.clone()),
-        UserAssigned::ObjectId(id) => UserAssignedId::ObjectId(id.clone()),
-        UserAssigned::ResourceId(id) => UserAssignedId::ResourceId(id.clone()),
-    }
-}
-
 /// Sorts what azure_identity says; `ended` is how its last request ended. (Its own error has no
 /// status when the body is not the JSON it expects.)
 fn failure(error: &azure_core::Error, ended: Option<Ended>) -> Failure {
     let text = first_line(&error.to_string());
     match ended {
-        Some(Ended::Failed(NetError::ThreadEnding | NetError::InsideRuntime)) => {
-            Failure::ThreadEnding
-        }
-        Some(Ended::Failed(network)) => Failure::Unreachable(network.to_string()),
-        Some(Ended::Paused(pause)) => {
-            let why = pause.reason("whoever gives out the tokens");
-            Failure::Unreachable(format!("not asked, because {why}"))
-        }
-        Some(Ended::Status(status @ (408 | 410 | 429 | 500..))) => {
+        Some(Err(unanswered)) => unanswered.into(),
+        Some(Ok(status @ (408 | 429 | 500..))) => {
             Failure::Unreachable(format!("HTTP {status}: {text}"))
         }
-        Some(Ended::Status(200..=399)) => Failure::Unreachable(text),
+        Some(Ok(200..=399)) => Failure::Unreachable(text),
         // Nothing was asked when a program is the source, or the request could not be made.
-        Some(Ended::Status(_)) | None => Failure::Refused(text),
+        Some(Ok(_)) | None => Failure::Refused(text),
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Failed(NetError::ThreadEnding | NetError::InsideRuntime) => {
+                Failure::ThreadEnding
+            }
+            Unanswered::Failed(network) => Failure::Unreachable(network.to_string()),
+            Unanswered::Paused(pause) => {
+                let why = pause.reason("whoever gives out the tokens");
+                Failure::Unreachable(format!("not asked, because {why}"))
+            }
+        }
     }
 }
 
 /// The first line, without control characters, at most 300 characters.
-fn first_line(text: &str) -> String {
+pub(super) fn first_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     line.chars().filter(|character| !character.is_control()).take(300).collect()
 }

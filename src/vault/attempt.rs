@@ -1,6 +1,6 @@
 //! The loop that gets a call answered: tokens, repeats, pauses, one deadline.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use cryptoki_sys::CKR_DEVICE_ERROR;
 use reqwest::{Url, header::HeaderValue};
@@ -14,7 +14,7 @@ use super::{
     site::{Tries, Turn},
 };
 use crate::{
-    backoff,
+    backoff::{self, Connecting},
     credential::{Challenge, Rejected, Token, parameters},
     error::{Error, Result},
     net::{NetError, Response},
@@ -28,6 +28,8 @@ pub(super) struct Standing {
     pub attempt: u32,
     /// Other endpoints are left to ask.
     pub others: bool,
+    /// Nobody is there, after all attempts to connect.
+    pub hopeless: bool,
 }
 
 impl Vault {
@@ -55,9 +57,9 @@ impl Vault {
         mut tries: Tries,
         deadline: Instant,
     ) -> Result<(Response, usize)> {
-        self.learn_tenant(deadline)?;
         let id = request_id()?;
-        let mut token = self.credential.token(deadline)?;
+        let mut token = self.token(deadline)?;
+        let mut connecting = Connecting::new(self.sites.connect_timeout);
         let (mut renewed, mut challenged) = (false, false);
         let mut last: Option<Error> = None;
         loop {
@@ -88,7 +90,7 @@ impl Vault {
                     renewed = true;
                     challenged = challenge.is_some();
                     let rejected = Rejected { token: &token, challenge };
-                    token = self.credential.replacement(&rejected, deadline)?;
+                    token = self.replacement(&rejected, deadline)?;
                     continue;
                 }
             }
@@ -101,7 +103,12 @@ impl Vault {
                 return Err(cause);
             }
             let lost = matches!(answer, Err(NetError::Lost(_)));
-            let standing = Standing { site, attempt: tries.round, others: tries.others(site) };
+            let standing = Standing {
+                site,
+                attempt: tries.round,
+                others: tries.others(site),
+                hopeless: connecting.is_hopeless_after(answer.as_ref().err()),
+            };
             let error = match self.judge(call, answer, standing) {
                 ControlFlow::Break(done) => return done.map(|answer| (answer, site)),
                 ControlFlow::Continue(error) => error,
@@ -140,7 +147,7 @@ impl Vault {
         answer: std::result::Result<Response, NetError>,
         standing: Standing,
     ) -> ControlFlow<Result<Response>, Error> {
-        let Standing { site, attempt, others } = standing;
+        let Standing { site, attempt, others, hopeless } = standing;
         let repeatable = call.operation.row().repeatable;
         let pauses = &self.sites[site].pauses;
         let decided = |again: bool, error: Error| match again {
@@ -185,7 +192,6 @@ impl Vault {
                     self.sites.unreachable(site, &failed);
                 }
                 let elsewhere = others && repeatable && failed.of_endpoint();
-                let hopeless = backoff::hopeless(&failed, attempt);
                 let here = failed.transient() && !hopeless && (repeatable || failed.unsent());
                 // A connection that died while idle is nobody's fault: the first repeat is at once.
                 if here && !elsewhere && (attempt > 1 || failed.unsent()) {
@@ -268,15 +274,27 @@ impl Vault {
         })
     }
 
-    /// Takes the tenant from the service's challenge, where the configuration names none and the
-    /// credential needs one: one request without a token, once.
-    pub(super) fn learn_tenant(&self, deadline: Instant) -> Result<()> {
-        if !self.credential.needs_tenant() {
-            return Ok(());
-        }
+    /// A token for a request, [`Credential::token`](crate::credential::Credential::token).
+    pub(super) fn token(&self, deadline: Instant) -> Result<Arc<Token>> {
+        self.credential.token(deadline, &|deadline| self.tenant(deadline))
+    }
+
+    /// A token instead of one that the service refused.
+    pub(super) fn replacement(
+        &self,
+        rejected: &Rejected<'_>,
+        deadline: Instant,
+    ) -> Result<Arc<Token>> {
+        self.credential.replacement(rejected, deadline, &|deadline| self.tenant(deadline))
+    }
+
+    /// The tenant as the service's challenge names it: one request without a token. (For a
+    /// credential that needs one, where the configuration names none.)
+    pub(super) fn tenant(&self, deadline: Instant) -> Result<String> {
         let call = Call::bare(Operation::ListKeys);
         let id = request_id()?;
         let mut tries = self.sites.tries(call.operation);
+        let mut connecting = Connecting::new(self.sites.connect_timeout);
         let mut last: Option<Error> = None;
         loop {
             let Turn { site, until } = self.sites.turn(&mut tries, deadline);
@@ -292,17 +310,18 @@ impl Vault {
                 && challenge.status == 401
             {
                 let tenant = challenge.header("www-authenticate").and_then(tenant_of);
-                let Some(tenant) = tenant else {
-                    return Err(Error::new(
-                        CKR_DEVICE_ERROR,
-                        "the service's challenge names no tenant: set `tenant`",
-                    ));
-                };
-                self.credential.learn_tenant(&tenant);
-                return Ok(());
+                return tenant.ok_or_else(|| {
+                    let sentence = "the service's challenge names no tenant: set `tenant`";
+                    Error::new(CKR_DEVICE_ERROR, sentence)
+                });
             }
             let lost = matches!(answer, Err(NetError::Lost(_)));
-            let standing = Standing { site, attempt: tries.round, others: tries.others(site) };
+            let standing = Standing {
+                site,
+                attempt: tries.round,
+                others: tries.others(site),
+                hopeless: connecting.is_hopeless_after(answer.as_ref().err()),
+            };
             match self.judge(&call, answer, standing) {
                 ControlFlow::Continue(error) => {
                     tries.failed(site, lost);

@@ -97,7 +97,6 @@ impl Vault {
         'rounds: for round in 1..=ROUNDS {
             let mut again = Vec::new();
             for chunk in open.chunks(self.pace.width.max(1) * PER_CONNECTION) {
-                self.learn_tenant(deadline)?;
                 let mut tries = self.sites.tries(Operation::GetKey);
                 let soon = deadline.min(Instant::now() + self.timeout);
                 let Turn { site, until } = self.sites.turn(&mut tries, soon);
@@ -106,7 +105,7 @@ impl Vault {
                 if Instant::now() >= deadline || pause.wait(deadline).is_err() {
                     break 'rounds;
                 }
-                let token = self.credential.token(deadline)?;
+                let token = self.token(deadline)?;
                 let id = call::request_id()?;
                 let requests = chunk
                     .iter()
@@ -118,7 +117,7 @@ impl Vault {
                     pace.limit = pace.limit.min(until.saturating_duration_since(started));
                 }
                 let others = self.sites.many() && round < ROUNDS;
-                let standing = Standing { site, attempt: round, others };
+                let standing = Standing { site, attempt: round, others, hopeless: false };
                 let mut rejected = None;
                 self.net
                     .send_all(requests, pace, deadline, |index, answer| {
@@ -148,7 +147,7 @@ impl Vault {
                 if let Some(challenge) = rejected {
                     renewed = true;
                     let rejected = Rejected { token: &token, challenge };
-                    self.credential.replacement(&rejected, deadline)?;
+                    self.replacement(&rejected, deadline)?;
                 }
             }
             open = again;

@@ -37,7 +37,7 @@ pub use self::{
 use self::{call::Call, replica::Matches, site::Sites};
 use crate::{
     config::{Replica, Service, TokenConfig},
-    credential::{Credential, LoginSecret, Token},
+    credential::{self, Credential},
     error::{Error, Result},
     metrics::TokenMetrics,
     net::{Net, Pace, Surroundings},
@@ -55,6 +55,7 @@ pub struct Vault {
     replicas: Vec<Replica>,
     failover_interval: Duration,
     surroundings: Arc<Surroundings>,
+    may_run_programs: bool,
     service: Service,
     api_version: String,
     timeout: Duration,
@@ -85,23 +86,35 @@ impl<'a> KeyRef<'a> {
 
 /// What a new [`Vault`] is given beside its configuration, and what a forked child takes from its
 /// parent's: plain data.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Carried {
     /// Files of the machine, read at C_Initialize.
     pub surroundings: Arc<Surroundings>,
-    /// The client secret C_Login brought.
-    pub login: Option<LoginSecret>,
-    /// The access token, still good in the child.
-    pub token: Option<Arc<Token>>,
+    /// Login, token and tenant.
+    pub credential: credential::Carried,
+    /// The host has not forbidden threads, and so a program may be started (the Azure CLI).
+    pub may_run_programs: bool,
     /// Which versions are the same key at several endpoints.
     pub matches: Matches,
     /// What counts this token's requests; a child has its own.
     pub metrics: Option<Arc<TokenMetrics>>,
 }
 
+impl Default for Carried {
+    fn default() -> Self {
+        Arc::<Surroundings>::default().into()
+    }
+}
+
 impl From<Arc<Surroundings>> for Carried {
     fn from(surroundings: Arc<Surroundings>) -> Self {
-        Carried { surroundings, ..Carried::default() }
+        Carried {
+            surroundings,
+            credential: credential::Carried::default(),
+            may_run_programs: true,
+            matches: Matches::default(),
+            metrics: None,
+        }
     }
 }
 
@@ -111,10 +124,18 @@ impl Vault {
     /// # Errors
     /// CKR_GENERAL_ERROR for a CA file, client certificate or proxy URL that cannot be used.
     pub fn new(config: &TokenConfig, carried: impl Into<Carried>) -> Result<Self> {
-        let Carried { surroundings, login, token, matches, metrics } = carried.into();
+        let Carried { surroundings, credential, may_run_programs, matches, metrics } =
+            carried.into();
         let net = Net::new(config, surroundings.clone())?;
         Ok(Vault {
-            credential: Credential::new(config, net.clone(), login, token, metrics.clone())?,
+            credential: Credential::new(
+                config,
+                net.clone(),
+                credential,
+                may_run_programs,
+                metrics.clone(),
+            )?,
+            may_run_programs,
             net,
             metrics,
             sites: Sites::new(config, matches)?,
@@ -132,9 +153,19 @@ impl Vault {
     /// What a forked child's vault is made from. Never waits, so that it may be called in the
     /// child on the parent's vault, which is then forgotten and not dropped.
     pub fn carried(&self) -> Carried {
-        let (login, token) = self.credential.carried();
-        let matches = self.sites.carried_matches();
-        Carried { surroundings: self.surroundings.clone(), login, token, matches, metrics: None }
+        Carried {
+            surroundings: self.surroundings.clone(),
+            credential: self.credential.carried(),
+            may_run_programs: self.may_run_programs,
+            matches: self.sites.carried_matches(),
+            metrics: None,
+        }
+    }
+
+    /// Holds the locks of what [`Vault::carried`] takes along, so that it is whole after a fork.
+    /// None of them is held across a request.
+    pub fn hold(&self) -> impl Sized {
+        (self.credential.hold(), self.sites.hold())
     }
 
     /// Which of the two services this is.
@@ -148,8 +179,7 @@ impl Vault {
     /// CKR_PIN_INCORRECT when Entra refuses it, CKR_DEVICE_ERROR when Entra cannot be asked.
     pub fn login(&self, pin: &[u8]) -> Result<()> {
         let deadline = self.deadline();
-        self.learn_tenant(deadline)?;
-        self.credential.login(pin, deadline)
+        self.credential.login(pin, deadline, &|deadline| self.tenant(deadline))
     }
 
     /// Forgets the PIN and its token.
@@ -176,8 +206,7 @@ impl Vault {
     /// CKR_USER_NOT_LOGGED_IN when Entra refuses, CKR_DEVICE_ERROR when it cannot be asked.
     pub fn authenticate(&self) -> Result<()> {
         let deadline = self.deadline();
-        self.learn_tenant(deadline)?;
-        self.credential.token(deadline).map(drop)
+        self.token(deadline).map(drop)
     }
 
     /// GET `/keys/{name}[/{version}]`.

@@ -16,7 +16,7 @@ use reqwest::header::HeaderValue;
 
 use super::{KeyRef, Operation, Vault, call::Call, site::Sites};
 use crate::{
-    config::Replica,
+    config::{Replica, TokenConfig},
     credential::Token,
     crypto::PublicKey,
     net::{NetError, Response},
@@ -45,8 +45,27 @@ pub(super) enum Heard {
     Missing,
 }
 
+impl Matches {
+    /// With what the configuration tells: whose public key a version has, and that it is there.
+    #[must_use]
+    pub fn with_given(mut self, token: &TokenConfig) -> Matches {
+        for given in &token.public_keys {
+            let Some(version) = &given.key.version else { continue };
+            let told = (given.key.name.to_ascii_lowercase(), version.to_ascii_lowercase());
+            self.public.insert(told.clone(), given.public.clone());
+            self.there.insert((0, told), Ok(version.clone()));
+        }
+        self
+    }
+}
+
 impl Sites {
-    /// A copy for a forked child; empty when the lock was held at the fork.
+    /// Holds the lock of what [`Sites::carried_matches`] copies.
+    pub fn hold(&self) -> impl Sized {
+        self.known()
+    }
+
+    /// A copy for a forked child; empty when the lock was held at a fork past our handlers.
     pub fn carried_matches(&self) -> Matches {
         match self.matches.try_lock() {
             Ok(matches) => matches.clone(),

@@ -37,7 +37,7 @@ pub(super) struct Sites {
     all: Vec<Site>,
     pub label: String,
     interval: Duration,
-    connect_timeout: Duration,
+    pub connect_timeout: Duration,
     /// Which version is which key, for failover between them.
     pub matches: Mutex<Matches>,
 }
@@ -105,7 +105,7 @@ impl Sites {
             label: config.label.clone(),
             interval: config.failover_interval,
             connect_timeout: config.connect_timeout,
-            matches: Mutex::new(matches),
+            matches: Mutex::new(matches.with_given(config)),
         })
     }
 

@@ -16,6 +16,7 @@ use openssl::{
 };
 
 use crate::{
+    privilege::public_keys,
     service::Emulator,
     token::{Family, Mechanism, Module, Parameter, Session, bytes, flag, number},
     way::{State, Way},
@@ -129,6 +130,37 @@ fn a_key_is_the_same_key_by_its_public_key_whatever_its_version() {
     assert_eq!(pair.emulator.counts("kv1").get("keys/sign"), Some(&2), "back again");
     assert_eq!(pair.emulator.requests("kv2"), 0);
     signs(&session, "alone");
+}
+
+/// Whose public key and version the configuration tells is found elsewhere by the public key, and not
+/// looked for at the first endpoint.
+#[test]
+fn keys_with_given_public_keys_are_found_at_a_stand_in() {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let seed = format!(
+        "[[keys]]\nname = 'ec'\nkty = 'EC'\ncurve = 'P-256'\npem = '''\n{pem}'''\n\
+         [[keys]]\nname = 'rsa'\nkty = 'RSA'\nsize = 2048\nservice = 'kv1'\n"
+    );
+    let pair = Pair::of(&seed, "kv1", "kv2");
+    let backup = pair.emulator.vault("kv1").backup_key("rsa").unwrap();
+    pair.emulator.vault("kv2").restore_key(backup).unwrap();
+    let more = public_keys(&pair.emulator, "kv1", true);
+    pair.emulator.reset();
+    let module = Module::start(&pair.token("kv1", &more, ""));
+    let session = module.open(0);
+    for label in ["rsa", "ec"] {
+        signs(&session, label);
+    }
+    let counts = pair.emulator.counts("kv1");
+    assert_eq!((counts.get("keys/sign"), counts.get("keys/get")), (Some(&2), None), "{counts:?}");
+    assert_eq!(pair.emulator.requests("kv2"), 0);
+    pair.first.set(State::Refused);
+    for label in ["rsa", "ec"] {
+        signs(&session, label);
+    }
+    assert_eq!(pair.emulator.counts("kv2").get("keys/sign"), Some(&2));
 }
 
 #[test]

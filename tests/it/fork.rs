@@ -104,6 +104,7 @@ fn a_child_that_initializes_begins_afresh() {
     }
     assert_eq!(session.info().unwrap().state, CKS_RW_USER_FUNCTIONS, "the parent's login stays");
     assert_eq!(threads(), before);
+    assert_eq!(emulator.requests("entra"), 1, "the parent's access token is good in each child");
 }
 
 #[test]
@@ -127,6 +128,7 @@ fn a_child_that_finalizes_ends_its_own_copy() {
         });
         works(&session);
     }
+    assert_eq!(emulator.requests("entra"), 1, "the parent's access token is good in each child");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn as_signer(emulator: &Emulator, service: &str, more: &str) -> String {
 
 /// Files with the public keys, and a certificate for `ec`, in the emulator's folder: the lines of
 /// the configuration that name them, with versions or without.
-fn public_keys(emulator: &Emulator, service: &str, versions: bool) -> String {
+pub fn public_keys(emulator: &Emulator, service: &str, versions: bool) -> String {
     let module = Module::start(&emulator.token(service, ""));
     let session = module.open(0);
     let folder = emulator.folder.path().display();

@@ -60,7 +60,10 @@ fn one_challenge_is_one_token_request_with_its_claims() {
             pem: SecretSource::Value(pem.into()),
             send_chain: false,
         },
-        CredentialConfig::WorkloadIdentity { client_id: client_id(), token_file },
+        CredentialConfig::WorkloadIdentity {
+            client_id: client_id(),
+            token_file: SecretSource::File { path: token_file, copy: Vec::new().into() },
+        },
     ] {
         let issued = AtomicUsize::new(0);
         let server = Server::https(move |seen| match seen.path.ends_with("/token") {

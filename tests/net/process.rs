@@ -11,7 +11,7 @@ use std::{
 
 use akv_pkcs11::{
     config::{CredentialConfig, ManagedIdentityEndpoint},
-    vault::{Cipher, KeyRef},
+    vault::{Carried, Cipher, KeyRef, Vault},
 };
 use akv_wire::EncryptionAlgorithm;
 use cryptoki_sys::CKR_USER_NOT_LOGGED_IN;
@@ -103,6 +103,7 @@ fn the_azure_cli_is_run_by_the_calling_thread_and_ended_at_the_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("az");
     let script = "#!/bin/sh\n[ -f \"${0%/*}/slow\" ] && exec sleep 30\n\
+                  [ -f \"${0%/*}/helper\" ] && sleep 20 &\n\
                   echo \"$@\" > \"${0%/*}/arguments\"\n\
                   echo '{\"accessToken\":\"cli-token\",\"expires_on\":9999999999,\"tokenType\":\"B\"}'\n";
     fs::write(&program, script).unwrap();
@@ -135,6 +136,17 @@ fn ask_the_azure_cli() {
     let command = "az login --scope https://vault.azure.net/.default --claims-challenge eyJ";
     assert!(error.sentence().contains(command), "{error}");
     assert_eq!(demanding.seen().len(), 1);
+    // What it leaves behind may keep its output open, and is not waited for.
+    fs::write(folder.join("helper"), "").unwrap();
+    let started = Instant::now();
+    sign(&vault(&config)).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // A host that forbids threads wants no process either.
+    fs::remove_file(folder.join("arguments")).unwrap();
+    let forbidden = Carried { may_run_programs: false, ..Carried::default() };
+    let error = sign(&Vault::new(&config, forbidden).unwrap()).unwrap_err();
+    assert!(error.sentence().contains("CKF_LIBRARY_CANT_CREATE_OS_THREADS"), "{error}");
+    assert!(!folder.join("arguments").exists());
     fs::write(folder.join("slow"), "").unwrap();
     config.timeout = Duration::from_millis(400);
     let started = Instant::now();
