@@ -140,23 +140,26 @@ pub fn retry_after(answer: &Response) -> Option<Duration> {
 #[derive(Debug)]
 pub(crate) struct Connecting {
     patience: Duration,
-    since: Instant,
-    /// Failures in a row.
+    /// Failures in a row, and when the first of them ended.
     failures: u32,
+    since: Instant,
 }
 
 impl Connecting {
     /// For as long as a connection may take.
     pub fn new(patience: Duration) -> Connecting {
-        Connecting { patience, since: Instant::now(), failures: 0 }
+        Connecting { patience, failures: 0, since: Instant::now() }
     }
 
     /// Notes how an attempt ended, None with an answer. True when nobody is there: a server that is
     /// started again is back by then.
     pub fn is_hopeless_after(&mut self, failed: Option<&NetError>) -> bool {
         if !failed.is_some_and(NetError::unsent) {
-            *self = Connecting::new(self.patience);
+            self.failures = 0;
             return false;
+        }
+        if self.failures == 0 {
+            self.since = Instant::now();
         }
         self.failures += 1;
         self.failures >= CONNECT_ATTEMPTS && self.since.elapsed() >= self.patience

@@ -115,8 +115,8 @@ impl Module {
     }
 
     /// The module of a forked child that goes on with its parent's: sessions (but those with a
-    /// call under way at the fork), objects, login and operations are as they were; connections
-    /// and tokens are new.
+    /// call under way at the fork), objects, login, access token and operations are as they were;
+    /// connections are new.
     ///
     /// # Errors
     /// As [`Slot::new`].

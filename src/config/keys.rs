@@ -330,7 +330,7 @@ pub static TOKEN: &[Key] = &[
         absent: Is(r#""10s""#),
         example: r#""5s""#,
         meaning: "Deadline of one request with everything it needs: name, connection, token, \
-                  retries.",
+                  retries. Making and deleting keys takes several (docs/adr/006).",
     },
     Key {
         name: "connect_timeout",

@@ -59,7 +59,7 @@ impl Vault {
     ) -> Result<(Response, usize)> {
         let id = request_id()?;
         let mut token = self.token(deadline)?;
-        let mut connecting = Connecting::new(self.sites.connect_timeout);
+        let mut connecting = self.connecting();
         let (mut renewed, mut challenged) = (false, false);
         let mut last: Option<Error> = None;
         loop {
@@ -107,7 +107,7 @@ impl Vault {
                 site,
                 attempt: tries.round,
                 others: tries.others(site),
-                hopeless: connecting.is_hopeless_after(answer.as_ref().err()),
+                hopeless: connecting[site].is_hopeless_after(answer.as_ref().err()),
             };
             let error = match self.judge(call, answer, standing) {
                 ControlFlow::Break(done) => return done.map(|answer| (answer, site)),
@@ -119,6 +119,11 @@ impl Vault {
             tries.failed(site, lost);
             last = Some(error);
         }
+    }
+
+    /// The attempts of a call to get a connection, by endpoint.
+    fn connecting(&self) -> Vec<Connecting> {
+        (0..self.sites.len()).map(|_| Connecting::new(self.sites.connect_timeout)).collect()
     }
 
     /// Sends one request to one endpoint, once, and notes what came of it.
@@ -294,7 +299,7 @@ impl Vault {
         let call = Call::bare(Operation::ListKeys);
         let id = request_id()?;
         let mut tries = self.sites.tries(call.operation);
-        let mut connecting = Connecting::new(self.sites.connect_timeout);
+        let mut connecting = self.connecting();
         let mut last: Option<Error> = None;
         loop {
             let Turn { site, until } = self.sites.turn(&mut tries, deadline);
@@ -320,7 +325,7 @@ impl Vault {
                 site,
                 attempt: tries.round,
                 others: tries.others(site),
-                hopeless: connecting.is_hopeless_after(answer.as_ref().err()),
+                hopeless: connecting[site].is_hopeless_after(answer.as_ref().err()),
             };
             match self.judge(&call, answer, standing) {
                 ControlFlow::Continue(error) => {
