@@ -7,20 +7,20 @@ mod versions;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use akv_wire::{KeyBundle, KeyItem};
 use cryptoki_sys::*;
 
 use self::{
-    certificates::{learn_certificates, wants_certificates},
+    certificates::learn_certificates,
     versions::{
         find_older, other_versions, pinned_version, sized, version_before_lost,
         version_of_certificate,
     },
 };
-use super::secret;
+use super::{flight::Known, secret};
 use crate::{
     config::{KeyName, Versions, name_is_legal},
     error::{Error, Result},
@@ -51,33 +51,44 @@ impl Found {
 ///
 /// # Errors
 /// Why the service could not be asked, unless something was known before: stale is better than
-/// down.
+/// down. But that something sought by name, label or id is not among what is known does not say
+/// that it does not exist.
 pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
     stumble!("operation");
-    let asked = match Plan::of(slot, wanted) {
+    let plan = Plan::of(slot, wanted);
+    let is_open = matches!(plan, Plan::All);
+    let mut asked = match plan {
         Plan::Nothing => Ok(()),
         Plan::Label(label) => learn_label(slot, &label, wanted),
         Plan::Name(name) => learn_name(slot, &name),
         Plan::Id(id) => learn_id(slot, id),
-        Plan::All => learn_all(slot),
-    }
-    .and_then(|()| if wants_certificates(wanted) { learn_certificates(slot) } else { Ok(()) });
+        Plan::All => learn_all(slot, is_open),
+    };
+    let (certificates_too, certificates_only) = certificates::sought(wanted);
+    let certificates = match certificates_too && asked.is_ok() {
+        true => learn_certificates(slot, certificates_only),
+        false => Ok(()),
+    };
     let (secrets_too, secrets_only) = secret::sought(slot, wanted);
-    let secrets = if secrets_too { slot.note(secret::learn(slot)) } else { Ok(()) };
+    let secrets = if secrets_too { secret::learn(slot) } else { Ok(()) };
     let mut found = slot.store.find(wanted, |object| slot.shows(object));
     if found.is_empty() && asked.is_ok() {
-        found = find_older(slot, wanted);
-    }
-    if let Err(error) = secrets {
-        if secrets_only && !slot.store.has_secrets() {
-            return Err(error);
+        match find_older(slot, wanted) {
+            Ok(older) => found = older,
+            Err(error) => asked = Err(error),
         }
-        serve_stale(slot, &error);
     }
-    match slot.note(asked) {
-        Err(error) if found.is_empty() && !slot.store.has_keys() => return Err(error),
-        Err(error) => serve_stale(slot, &error),
-        Ok(()) => {}
+    // What could not be learnt, and whether a search that finds nothing has to be told.
+    for (outcome, is_told) in [
+        (asked, !is_open || !slot.store.has_keys()),
+        (certificates, certificates_only),
+        (secrets, secrets_only && !slot.store.has_secrets()),
+    ] {
+        match slot.note(outcome) {
+            Err(error) if found.is_empty() && is_told => return Err(error),
+            Err(error) => serve_stale(slot, &error),
+            Ok(()) => {}
+        }
     }
     Ok(Found(found.into()))
 }
@@ -96,26 +107,27 @@ fn serve_stale(slot: &Slot, error: &Error) {
 /// # Errors
 /// Why the service could not be asked. A name that does not exist is no error.
 pub fn learn_name(slot: &Slot, name: &str) -> Result<()> {
-    let is_known = || slot.store.knowledge(name, slot.ttl()) != Knowledge::Stale;
-    if is_known() {
-        return Ok(());
-    }
-    if show_given(slot, name) {
+    let known = || {
+        let is_fresh = slot.store.knowledge(name, slot.ttl()) != Knowledge::Stale;
+        Known::of(is_fresh, slot.store.last_found(name).is_some())
+    };
+    if known() == Known::Fresh || show_given(slot, name) {
         return Ok(());
     }
     let deadline = slot.vault.find_deadline();
     let what = key_named(name);
-    let Some(_flight) = slot.flights.take(&what, deadline, is_known) else { return Ok(()) };
-    let version = pinned_version(slot, name);
-    let asked = slot.vault.key(KeyRef { name, version: version.as_deref() });
-    match slot.learnt(&what, asked) {
-        Ok(bundle) => show(slot, name, &bundle, deadline).map(drop),
-        Err(error) if is_not_found(&error) => {
-            slot.store.put_missing(name);
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    slot.flights.share(&what, deadline, known, || {
+        let version = pinned_version(slot, name);
+        let asked = match slot.vault.key(KeyRef { name, version: version.as_deref() }) {
+            Ok(bundle) => show(slot, name, &bundle, deadline).map(drop),
+            Err(error) if is_not_found(&error) => {
+                slot.store.put_missing(name);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        slot.learnt(&what, asked)
+    })
 }
 
 /// What a template needs to know.
@@ -176,7 +188,7 @@ fn learn_id(slot: &Slot, id: Vec<u8>) -> Result<()> {
     for name in &known {
         learn_name(slot, name)?;
     }
-    if known.is_empty() || names(slot).is_empty() { learn_all(slot) } else { Ok(()) }
+    if known.is_empty() || names(slot).is_empty() { learn_all(slot, false) } else { Ok(()) }
 }
 
 /// Makes sure that the key with a label is known: the key of that name, else one whose tag holds
@@ -192,7 +204,7 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
         if keys.iter().any(|key| key.name.eq_ignore_ascii_case(&name)) {
             learn_name(slot, &name)?;
         }
-        return if is_found() { Ok(()) } else { learn_all(slot) };
+        return if is_found() { Ok(()) } else { learn_all(slot, false) };
     }
     learn_name(slot, &name)?;
     let labelled = vec![(CKA_LABEL, label.into())];
@@ -207,46 +219,51 @@ fn learn_label(slot: &Slot, label: &str, wanted: &Wanted) -> Result<()> {
         return Ok(());
     }
     let deadline = slot.vault.find_deadline();
-    let known = || slot.store.knowledge(&mark, slot.ttl()) == Knowledge::Missing;
-    let Some(_flight) = slot.flights.take(&mark, deadline, known) else { return Ok(()) };
-    let items = match slot.vault.keys(deadline) {
-        Ok(items) => items,
-        Err(error) => {
+    let is_known = || slot.store.knowledge(&mark, slot.ttl()) == Knowledge::Missing;
+    slot.flights.share(&mark, deadline, || Known::of(is_known(), false), || {
+        let items = match slot.vault.keys(deadline) {
             // Without list permission a key is found by its name; that is no failure.
-            log::info!(
-                "token '{}': no key is named '{name}', and whether the tag of another holds the \
-                 label '{label}' cannot be told: {error}",
-                slot.token.label
-            );
+            Err(error) if is_forbidden(&error) => {
+                log::info!(
+                    "token '{}': no key is named '{name}', and whether the tag of another holds \
+                     the label '{label}' cannot be told: {error}",
+                    slot.token.label
+                );
+                slot.store.put_missing(&mark);
+                return Ok(());
+            }
+            listed => slot.learnt(ALL_KEYS, listed)?,
+        };
+        for item in &items {
+            let Some((name, _)) = item.name_and_version() else { continue };
+            if Tag::of(item.tags.as_ref()).label.as_deref() == Some(plain) {
+                learn_name(slot, name)?;
+            }
+        }
+        if !is_found() {
             slot.store.put_missing(&mark);
-            return Ok(());
         }
-    };
-    for item in &items {
-        let Some((name, _)) = item.name_and_version() else { continue };
-        if Tag::of(item.tags.as_ref()).label.as_deref() == Some(plain) {
-            learn_name(slot, name)?;
-        }
-    }
-    if !is_found() {
-        slot.store.put_missing(&mark);
-    }
-    Ok(())
+        Ok(())
+    })
 }
+
+/// What a listing learns.
+const ALL_KEYS: &str = "all keys";
 
 /// So many keys are fetched before they become objects: what the service told of a key is larger
 /// than the key's objects, and a vault may have thousands.
 const BATCH: usize = 256;
 
 /// Makes sure that all keys are known: those the configuration names, or all of the service.
-fn learn_all(slot: &Slot) -> Result<()> {
-    let is_known = || slot.store.is_listed(slot.ttl());
-    if is_known() {
-        return Ok(());
-    }
+/// `or_stale`: a listing of earlier is better than to wait.
+fn learn_all(slot: &Slot, or_stale: bool) -> Result<()> {
+    let known = || {
+        let was_listed = slot.store.is_listed(Duration::MAX);
+        Known::of(slot.store.is_listed(slot.ttl()), or_stale && was_listed)
+    };
     let deadline = slot.vault.find_deadline();
-    let Some(_flight) = slot.flights.take("all keys", deadline, is_known) else { return Ok(()) };
-    slot.learnt("all keys", fetch_all(slot, deadline))
+    slot.flights
+        .share(ALL_KEYS, deadline, known, || slot.learnt(ALL_KEYS, fetch_all(slot, deadline)))
 }
 
 fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
@@ -286,13 +303,15 @@ fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
         }
     }
     match (failed, refused) {
-        // One key that cannot be read must not hide the others; if none can, that is the answer.
-        (Some(error), _) | (None, Some(error)) if !slot.store.has_keys() => return Err(error),
         // What failed for now is asked for again by the next search.
-        (Some(_), _) => {}
-        (None, _) => slot.store.put_listing(rows.iter().map(|row| row.name.as_str())),
+        (Some(error), _) => Err(error),
+        // One key that may not be read must not hide the others; if none may, that is the answer.
+        (None, Some(error)) if !slot.store.has_keys() => Err(error),
+        (None, _) => {
+            slot.store.put_listing(rows.iter().map(|row| row.name.as_str()));
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Shows a key whose public part the configuration gives; false for any other.

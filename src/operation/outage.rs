@@ -7,6 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::error::Error;
+
+/// The service has answered, and would answer the same if it were asked again: no outage.
+pub fn is_refusal(error: &Error) -> bool {
+    error.remote().is_some_and(|remote| {
+        (400..500).contains(&remote.status) && !matches!(remote.status, 401 | 408 | 429)
+    })
+}
+
 /// What failed so long ago, and was not asked for since, says nothing of the service any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
+use super::flight::Known;
 use crate::{
     config::Secrets,
     error::{Error, Result},
@@ -64,15 +65,13 @@ pub fn sought(slot: &Slot, wanted: &Wanted) -> (bool, bool) {
 /// # Errors
 /// Why the service could not be asked.
 pub fn learn(slot: &Slot) -> Result<()> {
-    let is_known = || slot.store.secrets_are_listed(slot.ttl());
-    if is_known() || !slot.vault_can_be_asked() {
+    let known = || Known::of(slot.store.secrets_are_listed(slot.ttl()), slot.store.has_secrets());
+    if known() == Known::Fresh || !slot.vault_can_be_asked() {
         return Ok(());
     }
     let deadline = slot.vault.find_deadline();
-    let Some(_flight) = slot.flights.take("all secrets", deadline, is_known) else {
-        return Ok(());
-    };
-    slot.learnt("all secrets", fetch(slot, deadline))
+    slot.flights
+        .share("all secrets", deadline, known, || slot.learnt("all secrets", fetch(slot, deadline)))
 }
 
 fn fetch(slot: &Slot, deadline: Instant) -> Result<()> {

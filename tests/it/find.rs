@@ -1,11 +1,22 @@
 //! C_FindObjects….
 
+use std::{
+    fs,
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use akv_pkcs11::vault::KeyRef;
+use akv_wire::KeyCreateParameters;
 use cryptoki_sys::*;
 
 use crate::{
+    identity::self_made,
     service::{Emulator, VAULT},
     signing::{P256, SEED, session_ec},
-    token::{Family, Mechanism, Module, NOTHING, bytes, flag, number},
+    token::{Family, Mechanism, Module, NOTHING, Session, Template, bytes, flag, number},
+    way::{State, Way},
 };
 
 #[test]
@@ -176,4 +187,202 @@ fn secret_keys_are_shown_beside_pairs() {
     let session = module.open(1);
     assert_eq!(session.find(&[]).unwrap().len(), 15);
     assert_eq!(session.find(&[number(CKA_CLASS, CKO_SECRET_KEY)]).unwrap().len(), 1);
+}
+
+const THREE: &str = "keys = [{ name = 'a', kty = 'EC', curve = 'P-256' }, \
+                   { name = 'b', kty = 'EC', curve = 'P-256' }, \
+                   { name = 'c', kty = 'EC', curve = 'P-256' }]";
+/// Of every call of the tests below.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+const LIMITS: &str = "timeout = '1500ms'\nconnect_timeout = '400ms'\nfind_timeout = '20s'";
+
+/// A private key by its label.
+fn private(label: &str) -> Template {
+    vec![number(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_LABEL, label)]
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    let outcome = work();
+    (outcome, started.elapsed())
+}
+
+/// One asks and hears nothing; that is the answer for all who have waited for it, not a reason to
+/// ask one after the other.
+#[test]
+fn searches_behind_a_silent_service_fail_together() {
+    const CALLERS: usize = 16;
+    let emulator = Emulator::start(THREE);
+    let way = Way::to(emulator.port(VAULT));
+    let module = Module::start(&emulator.token_at(&way.url(), VAULT, LIMITS));
+    assert_eq!(module.open(0).find(&private("a")).map(|found| found.len()), Ok(1));
+    way.set(State::Silent);
+    let start = Barrier::new(CALLERS);
+    thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let session = module.open(0);
+                start.wait();
+                let (found, took) = timed(|| session.find(&private("b")));
+                assert_eq!(found, Err(CKR_DEVICE_ERROR));
+                assert!(took < 2 * TIMEOUT, "{took:?}");
+            });
+        }
+    });
+    // Who comes later asks anew.
+    way.set(State::Open);
+    assert_eq!(module.open(0).find(&private("b")).map(|found| found.len()), Ok(1));
+}
+
+/// What is known is shown at once while somebody asks anew, and for some seconds after that failed.
+#[test]
+fn what_is_known_is_not_waited_for_again_and_again() {
+    let emulator = Emulator::start(THREE);
+    let way = Way::to(emulator.port(VAULT));
+    let more = format!("{LIMITS}\ncache_ttl = '0s'");
+    let module = Module::start(&emulator.token_at(&way.url(), VAULT, &more));
+    let session = module.open(0);
+    for template in [private("a"), vec![number(CKA_CLASS, CKO_PRIVATE_KEY)]] {
+        let known = session.find(&template);
+        assert!(known.as_ref().is_ok_and(|found| !found.is_empty()));
+        way.set(State::Silent);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| timed(|| module.open(0).find(&template)));
+            thread::sleep(Duration::from_millis(400));
+            let (found, took) = timed(|| session.find(&template));
+            assert_eq!(found, known);
+            assert!(took < Duration::from_millis(500), "while another asks: {took:?}");
+            let (found, took) = first.join().expect("the first");
+            assert_eq!(found, known);
+            assert!(took < 2 * TIMEOUT, "{took:?}");
+        });
+        let (_, took) = timed(|| (0..10).for_each(|_| assert_eq!(session.find(&template), known)));
+        assert!(took < Duration::from_millis(500), "after a failure: {took:?}");
+        way.set(State::Open);
+        thread::sleep(Duration::from_millis(5200));
+        emulator.reset();
+        assert_eq!(session.find(&template), known);
+        assert!(emulator.requests(VAULT) > 0, "asked again in the end");
+    }
+}
+
+/// A client that is told "no such key" may make one.
+#[test]
+fn an_outage_is_not_told_as_no_such_key() {
+    let emulator = Emulator::start(THREE);
+    let module = Module::start(&emulator.token(VAULT, LIMITS));
+    let session = module.open(0);
+    let known = session.find(&private("a")).expect("a key");
+    let id = || vec![bytes(CKA_ID, [7; 20])];
+    for (operation, template) in [
+        ("keys/get", private("b")),
+        ("keys/get", vec![bytes(CKA_UNIQUE_ID, "c/0#priv")]),
+        ("keys/list", private("nobody")),
+        ("keys/list", id()),
+    ] {
+        emulator.trouble(&format!(r#"{{"operation": "{operation}", "status": 503}}"#));
+        assert_eq!(session.find(&template), Err(CKR_DEVICE_ERROR), "{operation}: {template:?}");
+        assert_eq!(session.find(&private("a")).as_ref(), Ok(&known), "{operation}");
+        emulator.no_trouble();
+        // After the pause that the failures brought.
+        let over = Instant::now() + Duration::from_secs(10);
+        while session.find(&template).is_err() && Instant::now() < over {
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert!(session.find(&template).is_ok(), "{operation}: {template:?}");
+    }
+    // To be forbidden to list is no outage: a key is found by its name.
+    let module = Module::start(&emulator.token(VAULT, LIMITS));
+    emulator.trouble(r#"{"operation": "keys/list", "status": 403}"#);
+    assert_eq!(module.open(0).find(&private("nobody")), Ok(NOTHING.to_vec()));
+}
+
+/// Keys that the configuration names and that cannot be had just now are none that do not exist.
+#[test]
+fn an_outage_of_a_named_key_is_told_to_who_looks_for_it() {
+    let seed = "keys = [{ name = 'a', kty = 'EC', curve = 'P-256' }, { name = 'b', kty = 'EC', \
+                curve = 'P-256', tags = { akv-p11 = 'l=other' } }]";
+    let emulator = Emulator::start(seed);
+    let module = Module::start(&emulator.token(VAULT, &format!("{LIMITS}\nkeys = ['a', 'b']")));
+    let session = module.open(0);
+    assert_eq!(session.find(&private("a")).map(|found| found.len()), Ok(1));
+    emulator.trouble(r#"{"operation": "keys/get", "name": "b", "status": 503}"#);
+    assert_eq!(session.find(&private("other")), Err(CKR_DEVICE_ERROR));
+    let open = session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]);
+    assert_eq!(open.map(|found| found.len()), Ok(1), "one key never hides the others");
+}
+
+#[test]
+fn an_outage_of_certificates_hides_no_key_and_is_told_to_who_looks_for_certificates() {
+    let seed = "certificates = [{ name = 'tls', subject = 'CN=tls', kty = 'EC', curve = 'P-256' }]";
+    let emulator = Emulator::start(seed);
+    let certificates = |more| {
+        let class = number(CKA_CLASS, CKO_CERTIFICATE);
+        if more { vec![class, bytes(CKA_LABEL, "tls")] } else { vec![class] }
+    };
+    for named in [true, false] {
+        let module = Module::start(&emulator.token(VAULT, LIMITS));
+        let session = module.open(0);
+        emulator.trouble(r#"{"operation": "certificates/get", "status": 503}"#);
+        let template = certificates(named);
+        assert_eq!(session.find(&template), Err(CKR_DEVICE_ERROR), "{template:?}");
+        let pair = session.find(&[bytes(CKA_LABEL, "tls")]);
+        assert_eq!(pair.map(|found| found.len()), Ok(2), "the keys are there");
+        emulator.no_trouble();
+        let over = Instant::now() + Duration::from_secs(10);
+        while session.find(&template).is_err() && Instant::now() < over {
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(session.find(&template).map(|found| found.len()), Ok(1));
+        // Who may not read certificates has none.
+        let module = Module::start(&emulator.token(VAULT, LIMITS));
+        emulator.trouble(r#"{"operation": "certificates/get", "status": 403}"#);
+        assert_eq!(module.open(0).find(&template), Ok(NOTHING.to_vec()));
+        emulator.no_trouble();
+    }
+}
+
+/// After a rotation the label means the version of the configured certificate. That this cannot be
+/// looked up just now does not change it.
+#[test]
+fn an_outage_does_not_move_a_label_to_another_version() {
+    let emulator = Emulator::start(THREE);
+    let info = {
+        let module = Module::start(&emulator.token(VAULT, ""));
+        let session = module.open(0);
+        session.value(session.object(CKO_PUBLIC_KEY, "a"), CKA_PUBLIC_KEY_INFO).unwrap()
+    };
+    let file = emulator.folder.path().join("a.pem");
+    fs::write(&file, self_made(&info).to_pem().unwrap()).unwrap();
+    let more = format!("{LIMITS}\ncache_ttl = '0s'\ncertificates = ['{}']", file.display());
+    let start = || Module::start(&emulator.token(VAULT, &more));
+    let public = |session: &Session<'_>| {
+        let found = session.find(&[number(CKA_CLASS, CKO_PUBLIC_KEY), bytes(CKA_LABEL, "a")])?;
+        session.value(found[0], CKA_PUBLIC_KEY_INFO)
+    };
+    let module = start();
+    let session = module.open(0);
+    assert_eq!(public(&session).as_ref(), Ok(&info));
+    let vault = emulator.vault(VAULT);
+    let first = vault.key(KeyRef::current("a")).unwrap();
+    let (_, first) = first.key.name_and_version().unwrap();
+    let parameters = KeyCreateParameters {
+        kty: Some("EC".into()),
+        crv: Some("P-256".into()),
+        ..KeyCreateParameters::default()
+    };
+    vault.create_key("a", &parameters).unwrap();
+    // The new version can be had; which is meant cannot be told. Its first look is the name's.
+    let trouble = || {
+        emulator.trouble(r#"{"operation": "keys/versions", "status": 503}"#);
+        emulator.trouble(r#"{"operation": "keys/get", "name": "a", "skip": 1, "status": 503}"#);
+    };
+    trouble();
+    assert_eq!(public(&session).as_ref(), Ok(&info), "version {first} stays");
+    emulator.no_trouble();
+    thread::sleep(Duration::from_millis(5200));
+    assert_eq!(public(&session).as_ref(), Ok(&info), "and is found again");
+    // Who has never seen it is told.
+    trouble();
+    assert_eq!(public(&start().open(0)), Err(CKR_DEVICE_ERROR));
 }

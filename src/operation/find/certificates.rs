@@ -1,6 +1,6 @@
 //! Certificates of the vault for the keys that are known.
 
-use akv_wire::SecretBundle;
+use akv_wire::{CertificateBundle, SecretBundle};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
@@ -13,51 +13,59 @@ use crate::{
         certificate::Certificate,
         store::{Origin, Wanted},
     },
+    operation::{flight::Known, outage::is_refusal},
     slot::Slot,
-    vault::{KeyRef, is_forbidden, is_not_found},
+    vault::{KeyRef, is_not_found},
 };
 
-/// Whether a search can find certificates of the token.
-pub(super) fn wants_certificates(wanted: &Wanted) -> bool {
+/// Whether a search can find certificates of the token, and whether it can find nothing else.
+pub(super) fn sought(wanted: &Wanted) -> (bool, bool) {
     let class = wanted.iter().find(|(kind, _)| *kind == CKA_CLASS);
+    let only = class.map(|(_, value)| value == &CKO_CERTIFICATE.to_ne_bytes());
     let on_token = wanted.iter().all(|(kind, value)| *kind != CKA_TOKEN || value != &[CK_FALSE]);
-    on_token && class.is_none_or(|(_, value)| value == &CKO_CERTIFICATE.to_ne_bytes())
+    (on_token && only != Some(false), only == Some(true))
 }
 
-/// Fetches the vault's certificates of the keys known so far. A certificate that cannot be had
-/// never hides a key.
-pub(super) fn learn_certificates(slot: &Slot) -> Result<()> {
+/// Fetches the vault's certificates of the keys known so far. `only`: they are what is sought, and
+/// waited for; else the keys are shown without them while they cannot be had.
+///
+/// # Errors
+/// Why the service could not be asked. That it refuses a certificate, or has none, is no error.
+pub(super) fn learn_certificates(slot: &Slot, only: bool) -> Result<()> {
     if slot.vault.service() == Service::ManagedHsm || !slot.vault_can_be_asked() {
         return Ok(());
     }
     for (name, version) in slot.store.names_without_certificate() {
-        let deadline = slot.vault.find_deadline();
-        let known = || slot.store.last_found(&name).is_none_or(|found| found.certificate_seen);
-        let Some(_flight) = slot.flights.take(&format!("certificate {name}"), deadline, known)
-        else {
-            continue;
+        let known = || {
+            let found = slot.store.last_found(&name);
+            Known::of(found.is_none_or(|found| found.certificate_seen), !only)
         };
-        let fetched = certificate_of(slot, &name, &version).and_then(|leaf| {
-            let issuers = issuers_of(slot, &name, &version, &leaf)?;
-            Ok((leaf, issuers))
-        });
-        match fetched {
-            Ok((leaf, issuers)) => {
+        let what = format!("certificate {name}");
+        slot.flights.share(&what, slot.vault.find_deadline(), known, || {
+            slot.learnt(&what, learn_certificate(slot, &name, &version))
+        })?;
+    }
+    Ok(())
+}
+
+fn learn_certificate(slot: &Slot, name: &str, version: &str) -> Result<()> {
+    let left_out = |error| log::info!("the certificate of key '{name}' is left out: {error}");
+    match slot.vault.certificate(KeyRef::version(name, version)) {
+        Ok(bundle) => match parse(&bundle, name) {
+            Ok(leaf) => {
+                let issuers = issuers_of(slot, name, version, &leaf)?;
                 slot.store.add_certificate(leaf, Origin::Vault(name.to_ascii_lowercase()));
                 for issuer in issuers {
                     slot.store.add_certificate(issuer, Origin::Issuer);
                 }
             }
-            Err(error) if is_not_found(&error) => {}
-            Err(error) => {
-                log::info!("the certificate of key '{name}' is left out: {error}");
-                if !is_forbidden(&error) {
-                    return Ok(()); // asked for again by the next search
-                }
-            }
-        }
-        slot.store.certificate_seen(&name);
+            Err(error) => left_out(error),
+        },
+        Err(error) if is_not_found(&error) => {}
+        Err(error) if is_refusal(&error) => left_out(error),
+        Err(error) => return Err(error),
     }
+    slot.store.certificate_seen(name);
     Ok(())
 }
 
@@ -78,9 +86,7 @@ fn issuers_of(
     };
     let secret = match slot.vault.secret(KeyRef::version(name, version)) {
         Ok(secret) => secret,
-        Err(error) if error.remote().is_some_and(|r| (400..500).contains(&r.status)) => {
-            return Ok(left_out(&error));
-        }
+        Err(error) if is_refusal(&error) => return Ok(left_out(&error)),
         Err(error) => return Err(error),
     };
     let mut issuers = chain_in(&secret).unwrap_or_else(|error| left_out(&error));
@@ -113,8 +119,7 @@ fn chain_in(secret: &SecretBundle) -> Result<Vec<Certificate>> {
     certificates.iter().map(|der| Certificate::parse(der)).collect()
 }
 
-fn certificate_of(slot: &Slot, name: &str, version: &str) -> Result<Certificate> {
-    let bundle = slot.vault.certificate(KeyRef::version(name, version))?;
+fn parse(bundle: &CertificateBundle, name: &str) -> Result<Certificate> {
     let der = bundle.der().and_then(std::result::Result::ok).ok_or_else(|| {
         Error::new(CKR_DEVICE_ERROR, format!("the vault sent no certificate for '{name}'"))
     })?;

@@ -14,6 +14,7 @@ use crate::{
         store::{Knowledge, Wanted},
         tag::Tag,
     },
+    operation::outage::is_refusal,
     slot::Slot,
     vault::KeyRef,
 };
@@ -89,15 +90,18 @@ pub(super) fn version_of_certificate(
     let is_it = |other: &KeyBundle| key_id(other).is_some_and(|id| leaves.contains(&id));
     // Most likely the one shown until now, which needs no permission to list versions.
     let earlier = slot.store.last_found(name).and_then(|found| found.versions.first().cloned());
-    if let Some(earlier) = earlier
-        && let Ok(shown) = slot.vault.key(KeyRef::version(name, &earlier))
-        && is_it(&shown)
-    {
-        return Ok(Some(shown));
+    if let Some(earlier) = earlier {
+        match slot.vault.key(KeyRef::version(name, &earlier)) {
+            Ok(shown) if is_it(&shown) => return Ok(Some(shown)),
+            Err(error) if !is_refusal(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
     }
     let (_, version) = bundle.key.name_and_version().unwrap_or_default();
     let others = match other_versions(slot, name, &[version.to_owned()], deadline) {
         Ok(others) => others,
+        // What cannot be told for now must not make the name mean another version meanwhile.
+        Err(error) if !is_refusal(&error) => return Err(error),
         Err(error) => {
             log::info!(
                 "whether a configured certificate belongs to an older version of '{name}' cannot \
@@ -132,16 +136,19 @@ pub(super) fn other_versions(
 /// An older version of a key, asked for by label and CKA_ID together: that is how a program which
 /// remembers a key looks it up again in a forked worker, perhaps after the key was rotated. Such a
 /// version is in no other search, so that a label alone still means one key.
-pub(super) fn find_older(slot: &Slot, wanted: &Wanted) -> Vec<CK_OBJECT_HANDLE> {
+///
+/// # Errors
+/// Why the service could not be asked.
+pub(super) fn find_older(slot: &Slot, wanted: &Wanted) -> Result<Vec<CK_OBJECT_HANDLE>> {
     let value = |kind| wanted.iter().find(|(k, _)| *k == kind).map(|(_, v)| v.as_slice());
-    let (Some(id), Some(label)) = (value(CKA_ID), value(CKA_LABEL)) else { return Vec::new() };
+    let (Some(id), Some(label)) = (value(CKA_ID), value(CKA_LABEL)) else { return Ok(Vec::new()) };
     let name = name_of_label(&String::from_utf8_lossy(label));
     let mark = format!("version:{name}:{}", crate::hex::encode(id));
-    let Some(current) = slot.store.last_found(&name) else { return Vec::new() };
+    let Some(current) = slot.store.last_found(&name) else { return Ok(Vec::new()) };
     let is_pinned = pinned_version(slot, &name).is_some() && current.pinned.is_none()
         || slot.token.given_key(&name).is_some();
     if is_pinned || slot.store.knowledge(&mark, slot.ttl()) == Knowledge::Missing {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let older = other_versions(slot, &name, &current.versions, slot.vault.find_deadline());
     let objects = older.and_then(|older| {
@@ -158,11 +165,12 @@ pub(super) fn find_older(slot: &Slot, wanted: &Wanted) -> Vec<CK_OBJECT_HANDLE> 
             if objects.is_empty() {
                 slot.store.put_missing(&mark);
             }
-            slot.store.put_aside(objects)
+            Ok(slot.store.put_aside(objects))
         }
-        Err(error) => {
+        Err(error) if is_refusal(&error) => {
             log::info!("whether an older version of key '{name}' is meant cannot be told: {error}");
-            Vec::new()
+            Ok(Vec::new())
         }
+        Err(error) => Err(error),
     }
 }
