@@ -66,7 +66,8 @@ pub(super) async fn ask(server: SocketAddr, name: &str, deadline: Instant) -> io
         };
         match message.metadata.response_code {
             ResponseCode::NoError => {}
-            ResponseCode::NXDomain => return Ok(Looked::Nothing),
+            // Some servers say so of a family that a name merely has no address of.
+            ResponseCode::NXDomain => continue,
             other => {
                 failed = Some(format!("server {server} answered {other} about {name}"));
                 continue;

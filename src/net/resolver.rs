@@ -267,9 +267,6 @@ mod tests {
                 message.add_answer(Record::from_rdata(real, ttl, address));
             }
             socket.send_to(&message.to_vec().unwrap(), from).await.unwrap();
-            if code == ResponseCode::NXDomain {
-                break;
-            }
         }
         socket
     }
@@ -334,6 +331,41 @@ mod tests {
             let error = resolver.resolve("no.example").await.unwrap_err();
             assert_ne!(error.kind(), io::ErrorKind::NotFound, "{error}");
         });
+    }
+
+    /// A server that knows no AAAA and says so in the wrong words, before and after the address.
+    #[test]
+    fn a_name_that_has_an_address_exists_whatever_is_said_of_the_other_family() {
+        for first in [RecordType::A, RecordType::AAAA] {
+            on_lane(async {
+                let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                let resolver = resolver(vec![socket.local_addr().unwrap()]);
+                let server = tokio::spawn(async move {
+                    let mut questions = Vec::new();
+                    let mut buffer = [0; 512];
+                    for _ in 0..2 {
+                        let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+                        questions.push((Message::from_vec(&buffer[..length]).unwrap(), from));
+                    }
+                    let kind = |message: &Message| message.queries[0].query_type();
+                    questions.sort_by_key(|(message, _)| kind(message) != first);
+                    for (mut message, from) in questions {
+                        message.metadata.message_type = MessageType::Response;
+                        if kind(&message) == RecordType::A {
+                            let name = message.queries[0].name().clone();
+                            let address = RData::A(rdata::A(Ipv4Addr::new(192, 0, 2, 7)));
+                            message.add_answer(Record::from_rdata(name, 60, address));
+                        } else {
+                            message.metadata.response_code = ResponseCode::NXDomain;
+                        }
+                        socket.send_to(&message.to_vec().unwrap(), from).await.unwrap();
+                    }
+                });
+                let found = resolver.resolve("kv.example").await.unwrap();
+                assert_eq!(found, vec!["192.0.2.7:0".parse().unwrap()], "{first} first");
+                server.await.unwrap();
+            });
+        }
     }
 
     #[test]
