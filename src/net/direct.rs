@@ -117,7 +117,13 @@ impl Connection {
             address
         };
         let addresses: Vec<SocketAddr> = found.into_iter().map(with_port).collect();
-        let socket = Socket::connect(&addresses, limit, plan.connect_timeout)?;
+        // When the time for a connection is over, the call's own may be, too.
+        let too_slow = || match Instant::now() < deadline {
+            true => NetError::Connect(format!("no connection within {:?}", plan.connect_timeout)),
+            false => NetError::Connect("no connection within the call's deadline".into()),
+        };
+        let in_time = |error| if error == NetError::Timeout { too_slow() } else { error };
+        let socket = Socket::connect(&addresses, limit, plan.connect_timeout).map_err(in_time)?;
         let name = ServerName::try_from(origin.host().to_owned());
         let name = name.map_err(|_| NetError::Connect("the host has no valid name".into()))?;
         let tls = ClientConnection::new(plan.tls.config()?, name).map_err(refused)?;
@@ -129,10 +135,7 @@ impl Connection {
             outgoing: Zeroizing::default(),
             incoming: Zeroizing::default(),
         };
-        connection.handshake(limit).map_err(|error| match error {
-            NetError::Timeout if Instant::now() < deadline => too_slow(plan.connect_timeout),
-            other => other,
-        })?;
+        connection.handshake(limit).map_err(in_time)?;
         Ok(connection)
     }
 
@@ -303,7 +306,8 @@ struct Socket {
 }
 
 impl Socket {
-    /// Connects to the first address that answers, each started [`STAGGER`] after the one before.
+    /// Connects to the first address that answers, each started [`STAGGER`] after the one before;
+    /// [`NetError::Timeout`] at `limit`. `patience` is for what is not acknowledged on it.
     fn connect(
         addresses: &[SocketAddr],
         limit: Instant,
@@ -334,7 +338,7 @@ impl Socket {
             let happened = wait(&mut polled, pause)?;
             let done: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
             if !happened && Instant::now() >= limit {
-                return Err(too_slow(patience));
+                return Err(NetError::Timeout);
             }
             let mut done = done.into_iter();
             let (ended, still) = trying.into_iter().partition(|_| done.next() == Some(true));
@@ -370,8 +374,12 @@ impl Socket {
         error.into()
     }
 
-    /// Waits until the socket may be read or written, or is broken.
+    /// Waits until the socket may be read or written, or is broken. Past the deadline it may be
+    /// neither, or a peer that never stops sending would hold the thread for ever.
     fn wait(&self, what: PollFlags, deadline: Instant) -> Result<(), NetError> {
+        if Instant::now() >= deadline {
+            return Err(NetError::Timeout);
+        }
         match wait(&mut [PollFd::new(&self.fd, what)], deadline)? {
             true => Ok(()),
             false => Err(NetError::Timeout),
@@ -468,8 +476,4 @@ fn unreachable(address: SocketAddr, error: Errno) -> NetError {
         }
         _ => NetError::Connect(format!("{address}: {error}")),
     }
-}
-
-fn too_slow(patience: Duration) -> NetError {
-    NetError::Connect(format!("no connection within {patience:?}"))
 }

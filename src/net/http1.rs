@@ -17,6 +17,8 @@ use super::{
 /// An answer's status line and headers may be this long, bytes, and have this many headers.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
+/// Interim answers (100 and its like) before an answer. Nobody here asks for any.
+const MAX_INTERIM: usize = 8;
 
 /// Where an answer's bytes come from.
 pub trait Source {
@@ -69,10 +71,15 @@ pub fn read_answer(
     bytes: &mut Zeroizing<Vec<u8>>,
     method: &Method,
 ) -> Result<Answer, NetError> {
+    let mut interim = 0;
     let head = loop {
         match Head::parse(bytes, method)? {
             // 100 (Continue) and its like are no answers.
             Some(head) if (100..200).contains(&head.status) => {
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    return Err(broken("interim answers without end"));
+                }
                 bytes.drain(..head.length);
             }
             Some(head) => break head,
@@ -360,6 +367,8 @@ mod tests {
         assert_eq!(answer(head, &chunked), ok(200, "body abc", true));
         let continued = "100 Continue\r\n\r\nHTTP/1.1 401 No\r\nContent-Length: 0";
         assert_eq!(answer(continued, ""), ok(401, "", true));
+        let interim = "103 Early Hints\r\n\r\nHTTP/1.1 ".repeat(MAX_INTERIM);
+        assert_eq!(answer(&format!("{interim}204 No"), ""), ok(204, "", true));
     }
 
     #[test]
@@ -393,6 +402,11 @@ mod tests {
         }
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(2 * MAX_HEAD));
         assert!(matches!(read_by(&endless, 8192), Err(NetError::Lost(_))));
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_INTERIM + 1);
+        assert!(matches!(
+            read(&(interim + &head("Content-Length: 0", ""))),
+            Err(NetError::Lost(_))
+        ));
         let huge = head("Content-Length: 99999999999", "");
         assert_eq!(read(&huge), Err(NetError::TooLong));
         let huge = head("Transfer-Encoding: chunked", "ffffffffff\r\n");

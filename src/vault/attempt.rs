@@ -94,7 +94,7 @@ impl Vault {
                     continue;
                 }
             }
-            if matches!(answer, Err(NetError::Timeout))
+            if matches!(answer, Err(NetError::Timeout | NetError::Connect(_)))
                 && call.operation.row().repeatable
                 && Instant::now() >= deadline
                 && let Some(cause) = last

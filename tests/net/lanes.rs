@@ -107,6 +107,38 @@ fn a_silent_server_cannot_hold_a_caller_beyond_the_deadline() {
     assert!(started.elapsed() < Duration::from_millis(1200), "{:?}", started.elapsed());
 }
 
+/// Bytes that never stop coming are as good as none.
+#[test]
+fn a_server_that_never_stops_sending_cannot_hold_a_caller_beyond_the_deadline() {
+    let crumbs = format!("1;x={}\r\nx\r\n", "y".repeat(900));
+    let chunked = "HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n";
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n".to_owned();
+    for (start, again, wanted) in [
+        (chunked, crumbs, NetError::Timeout),
+        ("", interim, NetError::Lost("interim answers without end".into())),
+    ] {
+        let server = Server::https(move |_| Reply::Forever(start, again.clone()));
+        let net = Net::new(&config(&server), Arc::default()).unwrap();
+        let started = Instant::now();
+        let error = net.send(&get(&server), started + Duration::from_millis(600)).unwrap_err();
+        assert_eq!(error, wanted);
+        assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    }
+}
+
+/// Whose time was over decides what an operator changes.
+#[test]
+fn a_connection_that_the_calls_deadline_ends_is_told_so() {
+    let server = service(|_| signature());
+    let _silent = full_listener(server.address.port());
+    let surroundings =
+        Surroundings { hosts: b"127.0.0.2 localhost\n".to_vec(), ..Surroundings::default() };
+    let net = Net::new(&config(&server), Arc::new(surroundings)).unwrap();
+    let error = net.send(&get(&server), Instant::now() + Duration::from_millis(200)).unwrap_err();
+    assert_eq!(error, NetError::Connect("no connection within the call's deadline".into()));
+    assert!(error.unsent());
+}
+
 #[test]
 fn a_certificate_of_another_authority_is_refused_with_advice() {
     let (server, other) = (service(|_| signature()), service(|_| signature()));

@@ -55,6 +55,8 @@ pub enum Reply {
     Close,
     /// Nothing, for this long.
     Silence(Duration),
+    /// This, and then that again and again, for as long as anybody takes it.
+    Forever(&'static str, String),
 }
 
 impl Reply {
@@ -205,6 +207,13 @@ fn reply(stream: &mut dyn Stream, what: Reply) -> io::Result<bool> {
         Reply::Silence(pause) => {
             thread::sleep(pause);
             Ok(false)
+        }
+        Reply::Forever(start, again) => {
+            stream.write_all(start.as_bytes())?;
+            let many = again.repeat(16);
+            loop {
+                stream.write_all(many.as_bytes())?;
+            }
         }
     }
 }
