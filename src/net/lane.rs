@@ -85,14 +85,14 @@ impl Lane {
     }
 
     /// Sends many requests, `width` at a time and at most `rate` each second (0 = unpaced).
-    /// Answers arrive in any order, each with the index of its request. Each request has
-    /// `limit`, all of them `deadline`.
+    /// Answers arrive in any order, each with the index of its request and when that was sent. Each
+    /// request has `limit`, all of them `deadline`.
     pub fn send_all(
         &mut self,
         requests: Vec<Request>,
         pace: Pace,
         deadline: Instant,
-        mut answered: impl FnMut(usize, Result<Response, NetError>),
+        mut answered: impl FnMut(usize, Instant, Result<Response, NetError>),
     ) {
         let client = self.client.clone();
         let connect_timeout = self.connect_timeout;
@@ -108,12 +108,13 @@ impl Lane {
                     start = at.max(Instant::now()) + pace.interval();
                     flying.spawn(async move {
                         tokio::time::sleep_until(at.into()).await;
-                        let until = deadline.min(Instant::now() + pace.limit);
-                        (index, exchange(client, request, until, connect_timeout).await)
+                        let sent = Instant::now();
+                        let until = deadline.min(sent + pace.limit);
+                        (index, sent, exchange(client, request, until, connect_timeout).await)
                     });
                 }
                 match flying.join_next().await {
-                    Some(Ok((index, answer))) => answered(index, answer),
+                    Some(Ok((index, sent, answer))) => answered(index, sent, answer),
                     // A task that panicked has no index; its caller misses the answer and asks
                     // again, which is what happens to a lost one too.
                     Some(Err(_)) => {}

@@ -187,8 +187,9 @@ impl Net {
         self.inner.plan.build(0)?.send(request, deadline)
     }
 
-    /// Sends many requests from one wide lane; `answered` gets each index with its answer, in the
-    /// order of arrival. A request whose index never comes was not answered.
+    /// Sends many requests from one wide lane; `answered` gets each index with the time its request
+    /// was sent and its answer, in the order of arrival. A request whose index never comes was not
+    /// answered.
     ///
     /// # Errors
     /// [`NetError`] when the lane itself could not be had or driven.
@@ -197,7 +198,7 @@ impl Net {
         requests: Vec<Request>,
         pace: Pace,
         deadline: Instant,
-        answered: impl FnMut(usize, std::result::Result<Response, NetError>),
+        answered: impl FnMut(usize, Instant, std::result::Result<Response, NetError>),
     ) -> std::result::Result<(), NetError> {
         lane::usable_thread()?;
         let kept = locked(&self.inner.wide).take().filter(|lane| !lane.stale(Instant::now()));

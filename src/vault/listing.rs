@@ -106,24 +106,24 @@ impl Vault {
                     break 'rounds;
                 }
                 let token = self.token(deadline)?;
-                let id = call::request_id()?;
+                let ids = chunk.iter().map(|_| call::request_id()).collect::<Result<Vec<_>>>()?;
                 let requests = chunk
                     .iter()
-                    .map(|at| self.request(&calls[*at], &self.sites[site], None, &token, &id))
+                    .zip(&ids)
+                    .map(|(at, id)| self.request(&calls[*at], &self.sites[site], None, &token, id))
                     .collect();
-                let started = Instant::now();
                 let mut pace = self.pace;
                 if tries.others(site) {
-                    pace.limit = pace.limit.min(until.saturating_duration_since(started));
+                    pace.limit = pace.limit.min(until.saturating_duration_since(Instant::now()));
                 }
                 let others = self.sites.many() && round < ROUNDS;
                 let standing = Standing { site, attempt: round, others, hopeless: false };
                 let mut rejected = None;
                 self.net
-                    .send_all(requests, pace, deadline, |index, answer| {
+                    .send_all(requests, pace, deadline, |index, sent, answer| {
                         let at = chunk[index];
                         let call = &calls[at];
-                        self.note(call, site, &answer, started, (&id, round));
+                        self.note(call, site, &answer, sent, (&ids[index], round));
                         if answer.as_ref().is_ok_and(|answer| answer.status == 401) && !renewed {
                             rejected = answer.as_ref().ok().map(Challenge::of);
                             again.push(at);
@@ -155,13 +155,7 @@ impl Vault {
                 break;
             }
         }
-        let unasked = |key: &KeyRef<'_>| {
-            let what = errors::subject(Operation::GetKey, Some(*key));
-            Error::new(
-                CKR_DEVICE_ERROR,
-                format!("{what}: the search's deadline passed; raise `find_timeout`"),
-            )
-        };
+        let unasked = |key: &KeyRef<'_>| too_late(Operation::GetKey, Some(*key));
         Ok(results
             .into_iter()
             .zip(failed)
@@ -223,11 +217,7 @@ impl Vault {
                 ));
             }
             if deadline.saturating_duration_since(Instant::now()) == Duration::ZERO {
-                let what = errors::subject(call.operation, call.key);
-                return Err(Error::new(
-                    CKR_DEVICE_ERROR,
-                    format!("{what}: the search's deadline passed; raise `find_timeout`"),
-                ));
+                return Err(too_late(call.operation, call.key));
             }
             next = Some((link, site));
         }
@@ -251,4 +241,10 @@ impl Vault {
             errors::nonsense(call.operation, call.key, &why)
         })
     }
+}
+
+fn too_late(operation: Operation, key: Option<KeyRef<'_>>) -> Error {
+    let what = errors::subject(operation, key);
+    let sentence = format!("{what}: the search's deadline passed; raise `find_timeout`");
+    Error::new(CKR_DEVICE_ERROR, sentence)
 }

@@ -386,3 +386,27 @@ fn an_outage_does_not_move_a_label_to_another_version() {
     trouble();
     assert_eq!(public(&start().open(0)), Err(CKR_DEVICE_ERROR));
 }
+
+/// What the log says a request took is what it took, not what those before it did.
+#[test]
+fn each_request_of_a_search_has_its_own_time() {
+    let rows: Vec<_> =
+        (0..8).map(|i| format!("{{ name = 'k{i}', kty = 'EC', curve = 'P-256' }}")).collect();
+    let emulator = Emulator::start(&format!("keys = [{}]", rows.join(", ")));
+    let log = emulator.folder.path().join("log");
+    let sink = format!("[log]\nlevel = 'debug'\nsink = 'file:{}'\n", log.display());
+    let module = Module::load();
+    let toml = emulator.token(VAULT, "find_rate = 5");
+    module.initialize_as_is(&format!("{sink}{toml}")).unwrap();
+    let template = [number(CKA_CLASS, CKO_PRIVATE_KEY)];
+    let (found, took) = timed(|| module.open(0).find(&template));
+    assert_eq!(found.map(|found| found.len()), Ok(8));
+    assert!(took > Duration::from_millis(1400), "paced: {took:?}");
+    let told = fs::read_to_string(&log).unwrap();
+    let times = told.lines().filter(|line| line.contains(": get k"));
+    let times: Vec<u64> = times
+        .filter_map(|line| line.split_once(" ms, attempt")?.0.rsplit(' ').next()?.parse().ok())
+        .collect();
+    assert_eq!(times.len(), 8, "{told}");
+    assert!(times.iter().all(|time| *time < 1000), "{times:?}");
+}

@@ -1,6 +1,7 @@
 //! Pages and wide drives.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -82,7 +83,7 @@ fn bundle(path: &str) -> Reply {
 
 #[test]
 fn many_keys_are_fetched_over_few_connections_and_each_has_its_own_result() {
-    let throttled = Mutex::new(std::collections::HashSet::new());
+    let throttled = Mutex::new(HashSet::new());
     let server = service(move |seen| match seen.path.as_str() {
         "/keys/k7" => Reply::status(404, r#"{"error":{"code":"KeyNotFound"}}"#),
         path @ ("/keys/k20" | "/keys/k21") if throttled.lock().unwrap().insert(path.to_owned()) => {
@@ -104,6 +105,9 @@ fn many_keys_are_fetched_over_few_connections_and_each_has_its_own_result() {
     }
     // One more is that of the token request, and the client may open a few that it finds it does
     // not need.
+    let ids = server.seen().into_iter().filter(|seen| seen.path.starts_with("/keys/k"));
+    let ids: HashSet<_> = ids.map(|seen| seen.headers["x-ms-client-request-id"].clone()).collect();
+    assert_eq!(ids.len(), 102, "each request has an id of its own");
     let connections = server.connections();
     assert!(connections <= 16, "{connections} connections");
     assert_eq!(server.seen_at("/keys/k20").len(), 2);
