@@ -23,6 +23,11 @@ use crate::process::SigpipeGuard;
 /// dropped: below the four minutes after which Azure's load balancers forget a flow.
 pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
+/// The same for the lane of searches. A firewall may have forgotten its connections, which shows
+/// only when nothing that was sent is acknowledged for as long as a connection may take: they are
+/// kept for the pages and rounds of one search, and new ones cost a search little.
+pub(super) const WIDE_IDLE_LIMIT: Duration = Duration::from_secs(5);
+
 /// What every lane of a token is built from.
 pub(super) struct LanePlan {
     pub tls: Tls,
@@ -126,7 +131,12 @@ impl Lane {
 
     /// Idle for longer than [`IDLE_LIMIT`].
     pub fn stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_used) > IDLE_LIMIT
+        self.idle_at(now) > IDLE_LIMIT
+    }
+
+    /// How long nobody has used it.
+    pub fn idle_at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_used)
     }
 
     /// Runs `future` on this thread with SIGPIPE kept away from the host.

@@ -201,7 +201,8 @@ impl Net {
         answered: impl FnMut(usize, Instant, std::result::Result<Response, NetError>),
     ) -> std::result::Result<(), NetError> {
         lane::usable_thread()?;
-        let kept = locked(&self.inner.wide).take().filter(|lane| !lane.stale(Instant::now()));
+        self.inner.drop_stale_wide_lane();
+        let kept = locked(&self.inner.wide).take();
         let mut lane = match kept {
             Some(lane) => lane,
             None => self.inner.plan.build(pace.width)?,
@@ -278,7 +279,9 @@ impl Inner {
     /// The last search may have been the only one, and its connections are many.
     fn drop_stale_wide_lane(&self) {
         let stale = match self.wide.try_lock() {
-            Ok(mut wide) => wide.take_if(|lane| lane.stale(Instant::now())),
+            Ok(mut wide) => {
+                wide.take_if(|lane| lane.idle_at(Instant::now()) > lane::WIDE_IDLE_LIMIT)
+            }
             Err(_) => None,
         };
         drop(stale);

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use akv_pkcs11::vault::KeyRef;
+use akv_wire::KeyUpdateParameters;
 use cryptoki_sys::*;
 use serde_json::{Value, json};
 
@@ -346,4 +348,38 @@ fn forgotten_connections_cost_one_repetition_in_all() {
     );
     assert_eq!(made.map(drop), Ok(()));
     assert_eq!(emulator.counts("kv1").get("keys/create"), Some(&1));
+}
+
+/// The many connections of a search are not kept for so long that a firewall could forget them:
+/// what it costs is what the one connection of the listing does.
+#[test]
+fn forgotten_connections_of_a_search_cost_no_connection_time_out() {
+    let keys: Vec<_> =
+        (0..12).map(|i| format!("{{ name = 'k{i}', kty = 'EC', curve = 'P-256' }}")).collect();
+    let seed = format!("keys = [{}]", keys.join(", "));
+    let emulator = Emulator::configured(&seed, "[[vault]]\nname = 'kv1'\n");
+    let way = Way::to(emulator.port("kv1"));
+    let module = Module::start(&emulator.token_at(&way.url(), "kv1", "cache_ttl = '0s'"));
+    let session = module.open(0);
+    let all = || session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).map(|found| found.len());
+    let vault = emulator.vault("kv1");
+    let change = |name: &str| {
+        let tags = [("changed".to_owned(), "yes".to_owned())].into();
+        let parameters = KeyUpdateParameters { tags: Some(tags), ..Default::default() };
+        vault.update_key(KeyRef::current(name), &parameters).expect("a change");
+    };
+    assert_eq!(all(), Ok(12));
+    let before = way.accepted();
+    // `updated` has seconds.
+    thread::sleep(Duration::from_millis(1100));
+    (0..6).for_each(|i| change(&format!("k{i}")));
+    assert_eq!(all(), Ok(12));
+    assert!(way.accepted() <= before + 1, "the next search soon after goes over the same ones");
+    thread::sleep(Duration::from_millis(5500));
+    (0..6).for_each(|i| change(&format!("k{i}")));
+    way.forget_connections();
+    let started = Instant::now();
+    assert_eq!(all(), Ok(12));
+    // One second without acknowledgement for the listing; `connect_timeout` is three.
+    assert!(started.elapsed() < Duration::from_millis(2700), "{:?}", started.elapsed());
 }
