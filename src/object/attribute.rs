@@ -97,6 +97,8 @@ pub struct Row {
     pub classes: Classes,
     /// Who gives it a value.
     pub giver: Giver,
+    /// The classes whose owner may change it, where others have it from the template only.
+    pub owned: Classes,
     /// The classes where it is key material: CKR_ATTRIBUTE_SENSITIVE unless the key gives it out.
     pub secret: Classes,
     /// Its value on a key of the service, in words, for docs/attributes.md.
@@ -110,7 +112,8 @@ const fn row(
     giver: Giver,
     on_vault_key: &'static str,
 ) -> Row {
-    Row { kind, name, value, classes, giver, secret: Classes::NONE, on_vault_key }
+    let (owned, secret) = (Classes::NONE, Classes::NONE);
+    Row { kind, name, value, classes, giver, owned, secret, on_vault_key }
 }
 
 const fn rsa_secret((kind, name): (CK_ATTRIBUTE_TYPE, &'static str)) -> Row {
@@ -120,6 +123,7 @@ const fn rsa_secret((kind, name): (CK_ATTRIBUTE_TYPE, &'static str)) -> Row {
         value: Kind::BigInteger,
         classes: Classes::PRIVATE,
         giver: Giver::Template,
+        owned: Classes::NONE,
         secret: Classes::PRIVATE,
         on_vault_key: "never given out (CKR_ATTRIBUTE_SENSITIVE)",
     }
@@ -142,9 +146,9 @@ pub static ATTRIBUTES: &[Row] = &[
     row(named!(CKA_PRIVATE), Bool, Classes::ALL, Template, "private and secret keys, data: true where the token has a login mode, else false; public keys and certificates: false"),
     row(named!(CKA_LABEL), Bytes, Classes::ALL, Owner, "the name of the key or secret; the label it was given, where that is no legal name; `name@version` for an older version"),
     row(named!(CKA_UNIQUE_ID), Bytes, Classes::ALL, Token, "`name/version#priv`, `#pub`, `#sec` or `#cert`; a secret: `name#data`"),
-    row(named!(CKA_APPLICATION), Bytes, Classes::DATA, Token, "`Azure Key Vault`"),
-    Row { secret: Classes::PRIVATE_OR_SECRET, ..row(named!(CKA_VALUE), Bytes, Classes::VALUED, Template, "certificate: its DER; data: the secret, asked for when it is read; EC private key, secret key: never given out (CKR_ATTRIBUTE_SENSITIVE)") },
-    row(named!(CKA_OBJECT_ID), Bytes, Classes::DATA, Token, "empty"),
+    row(named!(CKA_APPLICATION), Bytes, Classes::DATA, Owner, "a secret: `Azure Key Vault`"),
+    Row { owned: Classes::DATA, secret: Classes::PRIVATE_OR_SECRET, ..row(named!(CKA_VALUE), Bytes, Classes::VALUED, Template, "certificate: its DER; data: the secret, asked for when it is read; EC private key, secret key: never given out (CKR_ATTRIBUTE_SENSITIVE)") },
+    row(named!(CKA_OBJECT_ID), Bytes, Classes::DATA, Owner, "a secret: empty"),
     row(named!(CKA_CERTIFICATE_TYPE), Ulong, Classes::CERTIFICATE, Template, "CKC_X_509"),
     row(named!(CKA_ISSUER), Bytes, Classes::CERTIFICATE, Template, "DER of the issuer's name"),
     row(named!(CKA_SERIAL_NUMBER), Bytes, Classes::CERTIFICATE, Template, "DER of the serial number"),
@@ -220,6 +224,11 @@ pub fn name_of(kind: CK_ATTRIBUTE_TYPE) -> String {
 }
 
 impl Row {
+    /// Whether C_SetAttributeValue may give it another value, of an object of this class.
+    pub fn is_owners(&self, class: CK_OBJECT_CLASS) -> bool {
+        self.giver == Giver::Owner || self.owned.has(Classes::of(class))
+    }
+
     /// Whether `value` has the length its kind asks for.
     ///
     /// # Errors
@@ -289,6 +298,7 @@ mod tests {
             };
             let giver = match row.giver {
                 Giver::Token => "token",
+                Giver::Template if row.owned == Classes::DATA => "template; data: owner",
                 Giver::Template => "template",
                 Giver::Owner => "owner",
             };

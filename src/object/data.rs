@@ -1,10 +1,17 @@
-//! Secrets of a vault as data objects. The value is no part of the object: it is asked for when it
-//! is read (`operation::secret`).
+//! Data objects: secrets of a vault, whose value is no part of the object and asked for when it is
+//! read (`operation::secret`); and what clients make for a session, which has its value.
 
 use cryptoki_sys::*;
 
-use super::{Attributes, Material, Object};
-use crate::config::{Login, TokenConfig};
+use super::{
+    Attributes, Material, Object,
+    session_key::{is_private, storage},
+    template::Template,
+};
+use crate::{
+    config::{Login, TokenConfig},
+    slot::Slot,
+};
 
 /// CKA_APPLICATION of every secret.
 const APPLICATION: &str = "Azure Key Vault";
@@ -26,6 +33,19 @@ pub fn object(name: &str, token: &TokenConfig) -> Object {
         .set(CKA_APPLICATION, APPLICATION)
         .set(CKA_OBJECT_ID, "");
     Object { attributes, material: Material::None, owner: None }
+}
+
+/// C_CreateObject for the session (clause 4.5): private as secrets are, unless the template says
+/// otherwise.
+pub fn brought(template: &Template, session: CK_SESSION_HANDLE, slot: &Slot) -> Object {
+    let mut attributes = storage(template);
+    attributes
+        .set_ulong(CKA_CLASS, CKO_DATA)
+        .set_bool(CKA_PRIVATE, is_private(slot, template, true));
+    for kind in [CKA_APPLICATION, CKA_OBJECT_ID, CKA_VALUE] {
+        attributes.set(kind, template.bytes(kind).unwrap_or_default());
+    }
+    Object { attributes, material: Material::None, owner: Some(session) }
 }
 
 /// The name of the secret that an object stands for; None for any other object.

@@ -237,7 +237,7 @@ fn common(
     source: Source,
     slot: &Slot,
 ) -> Attributes {
-    let mut attributes = any_class(template, source);
+    let mut attributes = any_key(template, source);
     attributes.set(CKA_SUBJECT, template.bytes(CKA_SUBJECT).unwrap_or_default());
     project::public_part(&mut attributes, class, key, Home::Session, &slot.token);
     if let Some(allowed) = template.bytes(CKA_ALLOWED_MECHANISMS) {
@@ -246,15 +246,23 @@ fn common(
     attributes
 }
 
-/// What session keys of every class have.
-pub(super) fn any_class(template: &Template, source: Source) -> Attributes {
+/// What session objects of every class have (clause 4.4).
+pub(super) fn storage(template: &Template) -> Attributes {
     let mut attributes = Attributes::default();
-    let given = |kind| template.bytes(kind).unwrap_or_default();
     attributes
         .set_bool(CKA_TOKEN, false)
         .set_bool(CKA_MODIFIABLE, template.flag(CKA_MODIFIABLE).unwrap_or(true))
         .set_bool(CKA_COPYABLE, template.flag(CKA_COPYABLE).unwrap_or(true))
         .set_bool(CKA_DESTROYABLE, template.flag(CKA_DESTROYABLE).unwrap_or(true))
+        .set(CKA_LABEL, template.bytes(CKA_LABEL).unwrap_or_default());
+    attributes
+}
+
+/// What session keys of every class have.
+pub(super) fn any_key(template: &Template, source: Source) -> Attributes {
+    let mut attributes = storage(template);
+    let given = |kind| template.bytes(kind).unwrap_or_default();
+    attributes
         .set_bool(CKA_DERIVE, false)
         .set_bool(CKA_LOCAL, source.is_generated())
         .set_ulong(
@@ -264,7 +272,6 @@ pub(super) fn any_class(template: &Template, source: Source) -> Attributes {
                 Source::Brought | Source::Unwrapped => CK_ULONG::MAX,
             },
         )
-        .set(CKA_LABEL, given(CKA_LABEL))
         .set(CKA_ID, given(CKA_ID))
         .set(CKA_START_DATE, given(CKA_START_DATE))
         .set(CKA_END_DATE, given(CKA_END_DATE));

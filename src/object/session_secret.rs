@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Material, Object, project,
-    session_key::{Source, allow, any_class, is_private, key_type, unsupported},
+    session_key::{Source, allow, any_key, is_private, key_type, unsupported},
     template::{Template, inconsistent},
 };
 use crate::{
@@ -168,7 +168,7 @@ fn object(
     let sensitive = template.flag(CKA_SENSITIVE).unwrap_or(false);
     let extractable = template.flag(CKA_EXTRACTABLE).unwrap_or(source.default_extractable());
     let generated = source.is_generated();
-    let mut attributes = any_class(template, source);
+    let mut attributes = any_key(template, source);
     attributes
         .set_ulong(CKA_CLASS, CKO_SECRET_KEY)
         .set_ulong(CKA_KEY_TYPE, key_type)

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     object::{
         Material, Object, VaultKey,
-        attribute::{Giver, name_of, row_of},
+        attribute::{name_of, row_of},
         dates, session_key,
         store::Origin,
         tag::{TAG, Tag},
@@ -28,7 +28,8 @@ use crate::{
 ///
 /// # Errors
 /// CKR_ACTION_PROHIBITED for an object that is not modifiable, CKR_ATTRIBUTE_READ_ONLY for what
-/// its owner cannot change, CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID;
+/// its owner cannot change, be it to the value that it has (clause 4.1.1: a template that
+/// "specifies a value for a read-only attribute"), CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID;
 /// docs/errors.md.
 pub fn set(
     slot: &Slot,
@@ -36,26 +37,24 @@ pub fn set(
     object: &Arc<Object>,
     given: &[(CK_ATTRIBUTE_TYPE, Cow<'_, [u8]>)],
 ) -> Result<()> {
-    let changes: Vec<_> = given
-        .iter()
-        .map(|(kind, value)| (*kind, value.as_ref()))
-        .filter(|(kind, value)| object.attributes.bytes(*kind) != Some(*value))
-        .collect();
+    let changes = |kind, value: &[u8]| object.attributes.bytes(kind) != Some(value);
     let key = vault_key_of(slot, object);
-    for (kind, value) in &changes {
+    for (kind, value) in given {
         // Of a key of the service nothing is kept here.
-        let hides = key.is_none() && hides(*kind, value);
-        if row_of(*kind).is_some_and(|row| row.giver == Giver::Template) && !hides {
+        let hides = key.is_none() && hides(*kind, value) && changes(*kind, value);
+        if row_of(*kind).is_some_and(|row| !row.is_owners(object.class())) && !hides {
             return Err(Error::new(
                 CKR_ATTRIBUTE_READ_ONLY,
                 format!("{} of '{}' cannot be changed", name_of(*kind), object.label()),
             ));
         }
     }
-    let template = Template::new(object.class(), &changes)?;
-    if changes.is_empty() {
+    let template = Template::new(object.class(), given)?;
+    let changed: Vec<_> = template.iter().filter(|(kind, value)| changes(*kind, value)).collect();
+    if changed.is_empty() {
         return Ok(());
     }
+    let template = Template::new(object.class(), &changed)?;
     if !object.attributes.is(CKA_MODIFIABLE) {
         return Err(Error::new(
             CKR_ACTION_PROHIBITED,
@@ -179,7 +178,9 @@ pub fn copy(
     for (kind, value) in template.iter() {
         let may = match kind {
             CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE => true,
-            _ => hides(kind, value) || row_of(kind).is_some_and(|row| row.giver == Giver::Owner),
+            _ => {
+                hides(kind, value) || row_of(kind).is_some_and(|row| row.is_owners(object.class()))
+            }
         };
         if !may && object.attributes.bytes(kind) != Some(value) {
             return Err(Error::new(

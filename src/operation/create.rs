@@ -1,4 +1,4 @@
-//! C_CreateObject: keys and certificates that a client brings.
+//! C_CreateObject: keys, certificates and data that a client brings.
 
 use std::{fs, io::Write, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     hex,
     object::{
         certificate::{Certificate, Given},
-        session_key, session_secret,
+        data, session_key, session_secret,
         store::Origin,
         template::{Template, inconsistent},
     },
@@ -38,6 +38,7 @@ pub fn create(
         (CKO_SECRET_KEY, false) => {
             Ok(slot.store.add(session_secret::brought(template, session, slot)?))
         }
+        (CKO_DATA, false) => Ok(slot.store.add(data::brought(template, session, slot))),
         (CKO_PUBLIC_KEY, true) => {
             import::beside_private(slot, &session_key::brought_public(template, session, slot)?)
         }
@@ -60,7 +61,7 @@ pub fn create(
 
 /// Whether the object would be private.
 pub fn is_private(slot: &Slot, class: CK_OBJECT_CLASS, template: &Template) -> bool {
-    let secret = matches!(class, CKO_PRIVATE_KEY | CKO_SECRET_KEY);
+    let secret = matches!(class, CKO_PRIVATE_KEY | CKO_SECRET_KEY | CKO_DATA);
     session_key::is_private(slot, template, secret)
 }
 

@@ -1,4 +1,4 @@
-//! Secrets of a vault as data objects.
+//! Data objects: secrets of a vault, and what clients make for a session.
 
 use cryptoki_sys::*;
 
@@ -105,8 +105,78 @@ fn a_value_goes_to_the_session_that_asked_and_stays_nowhere() {
     assert_eq!(one.set(password, &[bytes(CKA_LABEL, "x")]), Err(CKR_ACTION_PROHIBITED));
     assert_eq!(one.copy(password, &[]), Err(CKR_ACTION_PROHIBITED));
     assert_eq!(one.destroy(password), Err(CKR_ACTION_PROHIBITED));
-    let made = one.create(&[number(CKA_CLASS, CKO_DATA), bytes(CKA_VALUE, "x")]);
-    assert!(made.is_err(), "none is made either");
+    let value = [number(CKA_CLASS, CKO_DATA), bytes(CKA_VALUE, "x"), flag(CKA_TOKEN, true)];
+    assert_eq!(one.create(&value), Err(CKR_TEMPLATE_INCONSISTENT), "none is made either");
+}
+
+/// Their value is here: no secret is asked for, whatever they are called.
+#[test]
+fn data_objects_of_a_session_are_made_changed_copied_and_gone_with_it() {
+    let emulator = Emulator::start(SEED);
+    let module = Module::start(&emulator.token(VAULT, "secrets = ['*']"));
+    let (one, two) = (module.open(0), module.open_with(0, CKF_SERIAL_SESSION).unwrap());
+    let empty = two.create(&data()).expect("in a read-only session");
+    for (kind, value) in [
+        flag(CKA_TOKEN, false),
+        flag(CKA_PRIVATE, false),
+        flag(CKA_MODIFIABLE, true),
+        flag(CKA_COPYABLE, true),
+        flag(CKA_DESTROYABLE, true),
+        bytes(CKA_LABEL, []),
+        bytes(CKA_APPLICATION, []),
+        bytes(CKA_OBJECT_ID, []),
+        bytes(CKA_VALUE, []),
+    ] {
+        assert_eq!(two.value(empty, kind), Ok(value), "{kind:#x} by default");
+    }
+    for kind in [CKA_UNIQUE_ID, CKA_ID, CKA_SENSITIVE] {
+        assert_eq!(two.value(empty, kind), Err(CKR_ATTRIBUTE_TYPE_INVALID), "{kind:#x}");
+    }
+    let given = [
+        bytes(CKA_LABEL, "Password"),
+        bytes(CKA_APPLICATION, "tests"),
+        bytes(CKA_OBJECT_ID, [6, 3, 0x2a, 3, 4]),
+        bytes(CKA_VALUE, "the first value"),
+    ];
+    let object = one.create(&[&data()[..], &given].concat()).unwrap();
+    for (kind, value) in &given {
+        assert_eq!(two.value(object, *kind), Ok(value.clone()), "{kind:#x} for every session");
+        assert_eq!(two.find(&[flag(CKA_TOKEN, false), (*kind, value.clone())]).unwrap(), [object]);
+    }
+    let size = one.size(object).unwrap();
+    for (kind, value) in [
+        bytes(CKA_VALUE, "a second and longer value"),
+        bytes(CKA_APPLICATION, "others"),
+        bytes(CKA_OBJECT_ID, []),
+        bytes(CKA_LABEL, "renamed"),
+    ] {
+        one.set(object, &[(kind, value.clone())]).unwrap();
+        assert_eq!(one.value(object, kind), Ok(value), "{kind:#x}");
+    }
+    assert!(one.size(object).unwrap() > size);
+    let third = [bytes(CKA_VALUE, "the third value"), flag(CKA_MODIFIABLE, false)];
+    let copy = two.copy(object, &third).expect("a copy with another value");
+    assert_eq!(two.value(copy, CKA_VALUE), Ok(b"the third value".to_vec()));
+    assert_eq!(two.text(copy, CKA_APPLICATION), Ok("others".to_owned()));
+    assert_eq!(two.set(copy, &[bytes(CKA_VALUE, "x")]), Err(CKR_ACTION_PROHIBITED));
+    let on_token = one.copy(object, &[flag(CKA_TOKEN, true)]);
+    assert_eq!(on_token, Err(CKR_TEMPLATE_INCONSISTENT));
+    for (what, more, wanted) in [
+        ("a key's", flag(CKA_SENSITIVE, true), CKR_ATTRIBUTE_TYPE_INVALID),
+        ("the token's", bytes(CKA_UNIQUE_ID, "x"), CKR_ATTRIBUTE_READ_ONLY),
+    ] {
+        assert_eq!(one.create(&[&data()[..], &[more]].concat()), Err(wanted), "{what}");
+    }
+    one.destroy(empty).unwrap();
+    assert_eq!(two.value(empty, CKA_LABEL), Err(CKR_OBJECT_HANDLE_INVALID));
+    one.close().unwrap();
+    assert_eq!(two.value(object, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
+    assert_eq!(
+        two.value(copy, CKA_VALUE),
+        Ok(b"the third value".to_vec()),
+        "its maker is still here"
+    );
+    assert_eq!(asked(&emulator), (0, 0));
 }
 
 #[test]
@@ -150,10 +220,18 @@ fn secrets_are_hidden_before_login() {
     let module = Module::start(&emulator.token(VAULT, login));
     let session = module.open(0);
     assert_eq!(session.find(&data()).unwrap(), NOTHING);
+    assert_eq!(session.create(&data()), Err(CKR_USER_NOT_LOGGED_IN), "so is a session's");
+    let open = [&data()[..], &[flag(CKA_PRIVATE, false)]].concat();
+    session.create(&open).expect("unless its template says otherwise");
     session.login(CKU_USER, &format!("{client}:{secret}")).unwrap();
     let password = session.object(CKO_DATA, "Password");
     assert_eq!(session.flag(password, CKA_PRIVATE), Ok(true));
-    assert_eq!(labels(&session, &data()), ["Password"], "only those named");
+    let named = [&data()[..], &[flag(CKA_TOKEN, true)]].concat();
+    assert_eq!(labels(&session, &named), ["Password"], "only those named");
+    let made =
+        session.create(&[&data()[..], &[bytes(CKA_VALUE, "kept to itself")]].concat()).unwrap();
+    assert_eq!(session.flag(made, CKA_PRIVATE), Ok(true));
     session.logout().unwrap();
+    assert_eq!(session.value(made, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
     assert_eq!(session.value(password, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
 }

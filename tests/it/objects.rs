@@ -109,7 +109,7 @@ fn public_keys_of_anybody_verify_and_encrypt() {
     }
     let on_token = session.create(&with(&rsa, flag(CKA_TOKEN, true)));
     assert_eq!(on_token, Err(CKR_SESSION_READ_ONLY));
-    for class in [CKO_DATA, CKO_HW_FEATURE, CKO_DOMAIN_PARAMETERS, CKO_VENDOR_DEFINED] {
+    for class in [CKO_HW_FEATURE, CKO_DOMAIN_PARAMETERS, CKO_VENDOR_DEFINED] {
         assert!(session.create(&[number(CKA_CLASS, class)]).is_err(), "class {class:#x}");
     }
     for class in [CKO_TRUST + 1, 0xDEAD_BEEF] {
@@ -141,6 +141,8 @@ fn session_objects_are_changed_in_place() {
     assert_eq!(refused, Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
     for (what, change, wanted) in [
         ("its class", number(CKA_CLASS, CKO_PUBLIC_KEY), CKR_ATTRIBUTE_READ_ONLY),
+        ("the class it has", number(CKA_CLASS, CKO_PRIVATE_KEY), CKR_ATTRIBUTE_READ_ONLY),
+        ("the origin it has", flag(CKA_LOCAL, true), CKR_ATTRIBUTE_READ_ONLY),
         ("its type", number(CKA_KEY_TYPE, CKK_EC), CKR_ATTRIBUTE_READ_ONLY),
         ("its modulus", bytes(CKA_MODULUS, [1; 256]), CKR_ATTRIBUTE_READ_ONLY),
         ("its place", flag(CKA_TOKEN, true), CKR_ATTRIBUTE_READ_ONLY),
@@ -156,7 +158,7 @@ fn session_objects_are_changed_in_place() {
     let mixed = [bytes(CKA_LABEL, "half"), flag(CKA_LOCAL, false)];
     assert_eq!(session.set(private, &mixed), Err(CKR_ATTRIBUTE_READ_ONLY));
     assert_eq!(session.text(private, CKA_LABEL).unwrap(), "a new label");
-    session.set(private, &[number(CKA_CLASS, CKO_PRIVATE_KEY)]).expect("what it is already");
+    session.set(private, &[bytes(CKA_LABEL, "a new label")]).expect("what it has already");
     // What can be copied may become what cannot, and stays so (clause 4.4).
     session.copy(private, &[]).expect("a copy");
     session.set(private, &[flag(CKA_COPYABLE, false)]).expect("no copies from now on");

@@ -356,6 +356,13 @@ impl Session<'_> {
         Ok(object)
     }
 
+    /// C_GetObjectSize.
+    pub fn size(&self, object: CK_OBJECT_HANDLE) -> Rv<CK_ULONG> {
+        let mut size = 0;
+        check(call!(self.module, C_GetObjectSize(self.handle, object, &raw mut size)))?;
+        Ok(size)
+    }
+
     /// C_CopyObject.
     pub fn copy(
         &self,
