@@ -263,7 +263,7 @@ pub(super) fn any_key(template: &Template, source: Source) -> Attributes {
     let mut attributes = storage(template);
     let given = |kind| template.bytes(kind).unwrap_or_default();
     attributes
-        .set_bool(CKA_DERIVE, false)
+        .set_bool(CKA_DERIVE, template.flag(CKA_DERIVE).unwrap_or(false))
         .set_bool(CKA_LOCAL, source.is_generated())
         .set_ulong(
             CKA_KEY_GEN_MECHANISM,
@@ -283,7 +283,9 @@ pub(super) fn any_key(template: &Template, source: Source) -> Attributes {
     attributes
 }
 
-/// Sets usages as the template has them, within what a key of this type can do.
+/// Sets usages as the template has them; those that it does not name, within what a key of this
+/// type can do. One that it names is the object's (clause 4.1.1), also where no mechanism goes with
+/// the type: clients name more than they use, and Init tells them.
 pub(super) fn allow(
     attributes: &mut Attributes,
     template: &Template,
@@ -292,7 +294,8 @@ pub(super) fn allow(
 ) {
     let allowed: Vec<_> = template.usages(all).collect();
     for usage in all {
-        attributes.set_bool(*usage, allowed.contains(usage) && able.contains(usage));
+        let named = template.flag(*usage) == Some(true);
+        attributes.set_bool(*usage, named || allowed.contains(usage) && able.contains(usage));
     }
 }
 

@@ -57,8 +57,8 @@ impl GeneratingSecret {
                 let sentence = format!("{bits} bits: the service makes 128, 192 or 256");
                 return Err(Error::new(CKR_ATTRIBUTE_VALUE_INVALID, sentence));
             }
+            check_usages(key_type, &template)?;
         }
-        check_usages(key_type, &template)?;
         Ok(GeneratingSecret { key_type, bits, template })
     }
 
@@ -100,7 +100,8 @@ impl GeneratingSecret {
     }
 }
 
-/// Refuses a template whose usages are all such that keys of the type have none of them.
+/// Refuses a template for a key of the service whose usages are all such that keys of the type have
+/// none of them.
 ///
 /// # Errors
 /// CKR_TEMPLATE_INCONSISTENT.

@@ -7,6 +7,7 @@ use openssl::symm::{Cipher, decrypt, encrypt};
 use crate::{
     messages::Gcm,
     service::{Emulator, HSM, VAULT},
+    signing::P256,
     token::{Family, Mechanism, Module, Parameter, Room, Rv, Session, bytes, flag, number},
 };
 
@@ -234,6 +235,43 @@ fn session_keys_show_their_value_if_they_may_and_work_as_openssls() {
     s.close().expect("C_CloseSession");
     assert_eq!(other.number(key, CKA_VALUE_LEN), Err(CKR_OBJECT_HANDLE_INVALID));
     assert_eq!(emulator.requests(VAULT), 0);
+}
+
+/// Clause 4.1.1: what a template is taken with is the object's. Clients name usages that they never
+/// ask for.
+#[test]
+fn usages_that_a_template_names_are_kept_and_told_apart_by_the_key_type() {
+    let emulator = Emulator::start("");
+    let module = Module::start(&emulator.token(VAULT, "mechanisms = ['+*']\n"));
+    let s = module.open(0);
+    let made = |usages: &[CK_ATTRIBUTE_TYPE]| {
+        let usages = usages.iter().map(|usage| flag(*usage, true));
+        let template: Vec<_> = usages.chain([number(CKA_VALUE_LEN, 16)]).collect();
+        s.generate_key(&Mechanism::plain(CKM_AES_KEY_GEN), &template).expect("AES")
+    };
+    let key = made(&[CKA_SIGN, CKA_ENCRYPT, CKA_DERIVE]);
+    for (usage, wanted) in [
+        (CKA_SIGN, true),
+        (CKA_ENCRYPT, true),
+        (CKA_DERIVE, true),
+        (CKA_VERIFY, false),
+        (CKA_DECRYPT, false),
+    ] {
+        assert_eq!(s.flag(key, usage), Ok(wanted), "{usage:#x}");
+    }
+    let mac = Mechanism::plain(CKM_SHA256_HMAC);
+    assert_eq!(s.init(Family::Sign, &mac, key), Err(CKR_KEY_TYPE_INCONSISTENT));
+    assert_eq!(s.flag(made(&[CKA_SIGN, CKA_VERIFY]), CKA_SIGN), Ok(true), "nothing else");
+    let plain = made(&[]);
+    assert_eq!((s.flag(plain, CKA_ENCRYPT), s.flag(plain, CKA_SIGN)), (Ok(true), Ok(false)));
+    let ec = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    let usages = [flag(CKA_SIGN, true), flag(CKA_DECRYPT, true)];
+    let (public, private) =
+        s.generate(&ec, &[bytes(CKA_EC_PARAMS, P256), flag(CKA_WRAP, true)], &usages).expect("EC");
+    assert_eq!((s.flag(private, CKA_DECRYPT), s.flag(private, CKA_UNWRAP)), (Ok(true), Ok(false)));
+    assert_eq!((s.flag(public, CKA_WRAP), s.flag(public, CKA_VERIFY)), (Ok(true), Ok(false)));
+    let pkcs1 = Mechanism::plain(CKM_RSA_PKCS);
+    assert_eq!(s.init(Family::Decrypt, &pkcs1, private), Err(CKR_KEY_TYPE_INCONSISTENT));
 }
 
 #[test]
