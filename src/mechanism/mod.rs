@@ -44,6 +44,8 @@ pub enum Scheme {
     GenerateAes,
     /// Generic secret key generation.
     GenerateGeneric,
+    /// Generation of keys for the HMAC with this hash.
+    GenerateHmac(Hash),
 }
 
 /// The modes of AES.
@@ -129,8 +131,8 @@ use AesMode::{Cbc, CbcPad, Ctr, Ecb, Gcm};
 use Hash::{Sha1, Sha3_224, Sha3_256, Sha3_384, Sha3_512, Sha224, Sha256, Sha384, Sha512};
 use KeyWrap::{Rfc3394, Rfc5649};
 use Scheme::{
-    Aes, AesWrap, Digest, Ecdsa, GenerateAes, GenerateEc, GenerateGeneric, GenerateRsa, Hmac, Oaep,
-    Pkcs1, Pss, RawRsa, RsaAesWrap,
+    Aes, AesWrap, Digest, Ecdsa, GenerateAes, GenerateEc, GenerateGeneric, GenerateHmac,
+    GenerateRsa, Hmac, Oaep, Pkcs1, Pss, RawRsa, RsaAesWrap,
 };
 
 /// Every mechanism, sorted by its number: name, what it does, uses with keys of the service, uses
@@ -201,6 +203,11 @@ pub static MECHANISMS: &[Mechanism] = &[
     mechanism!(CKM_AES_KEY_WRAP, AesWrap(Rfc3394), WRAP, CRYPT | WRAP, AES),
     mechanism!(CKM_AES_KEY_WRAP_PAD, AesWrap(Rfc5649), WRAP, CRYPT | WRAP, AES),
     mechanism!(CKM_AES_KEY_WRAP_KWP, AesWrap(Rfc5649), WRAP, CRYPT | WRAP, AES),
+    mechanism!(CKM_SHA_1_KEY_GEN, GenerateHmac(Sha1), NONE, CKF_GENERATE, SECRET),
+    mechanism!(CKM_SHA224_KEY_GEN, GenerateHmac(Sha224), NONE, CKF_GENERATE, SECRET),
+    mechanism!(CKM_SHA256_KEY_GEN, GenerateHmac(Sha256), NONE, CKF_GENERATE, SECRET),
+    mechanism!(CKM_SHA384_KEY_GEN, GenerateHmac(Sha384), NONE, CKF_GENERATE, SECRET),
+    mechanism!(CKM_SHA512_KEY_GEN, GenerateHmac(Sha512), NONE, CKF_GENERATE, SECRET),
 ];
 
 /// Rows are looked up by binary search, and one with a use has sizes that make sense.
@@ -220,7 +227,8 @@ impl Mechanism {
         MECHANISMS.binary_search_by_key(&kind, |row| row.kind).ok().map(|i| &MECHANISMS[i])
     }
 
-    /// The type of key it works with, None for digests.
+    /// The type of key it works with or makes, None for digests. HMACs take another one, too:
+    /// [`Mechanism::takes`].
     pub fn key_type(&self) -> Option<CK_KEY_TYPE> {
         match self.scheme {
             Digest(_) => None,
@@ -228,7 +236,18 @@ impl Mechanism {
             Ecdsa(_) | GenerateEc => Some(CKK_EC),
             Aes(_) | AesWrap(_) | GenerateAes => Some(CKK_AES),
             Hmac(..) | GenerateGeneric => Some(CKK_GENERIC_SECRET),
+            GenerateHmac(hash) => hmac_type(hash),
         }
+    }
+
+    /// Whether it works with keys of this type, or makes them. An HMAC takes generic secrets and
+    /// keys that are for nothing else (clauses 6.20.4 and its like).
+    pub fn takes(&self, key_type: CK_KEY_TYPE) -> bool {
+        let own = match self.scheme {
+            Hmac(hash, _) => hmac_type(hash),
+            _ => None,
+        };
+        self.key_type() == Some(key_type) || own == Some(key_type)
     }
 
     /// What it can be used for on this token with a key that is there; 0 where it is not offered.
@@ -283,8 +302,26 @@ impl Mechanism {
     }
 
     fn is_of_secret_keys(&self) -> bool {
-        matches!(self.key_type(), Some(CKK_AES | CKK_GENERIC_SECRET))
+        self.key_type().is_some_and(is_secret)
     }
+}
+
+/// The type of the keys that are for the HMAC with this hash, where it is offered.
+fn hmac_type(hash: Hash) -> Option<CK_KEY_TYPE> {
+    match hash {
+        Sha1 => Some(CKK_SHA_1_HMAC),
+        Sha224 => Some(CKK_SHA224_HMAC),
+        Sha256 => Some(CKK_SHA256_HMAC),
+        Sha384 => Some(CKK_SHA384_HMAC),
+        Sha512 => Some(CKK_SHA512_HMAC),
+        Sha3_224 | Sha3_256 | Sha3_384 | Sha3_512 => None,
+    }
+}
+
+/// Whether secret keys have this type: some mechanism takes them.
+pub fn is_secret(key_type: CK_KEY_TYPE) -> bool {
+    matches!(key_type, CKK_AES | CKK_GENERIC_SECRET)
+        || Hash::ALL.iter().any(|hash| hmac_type(*hash) == Some(key_type))
 }
 
 /// Whether the service signs with this hash.

@@ -47,6 +47,7 @@ fn at_service(scheme: Scheme) -> &'static str {
         GenerateRsa => "create RSA, RSA-HSM",
         GenerateEc => "create EC, EC-HSM",
         GenerateAes | GenerateGeneric => "create oct-HSM",
+        GenerateHmac(_) => "",
     }
 }
 
@@ -68,7 +69,9 @@ fn keys(row: &Mechanism) -> String {
         Some(CKK_RSA) => "RSA",
         Some(CKK_EC) => "EC",
         Some(CKK_AES) => "AES",
-        Some(_) => "generic secret",
+        Some(CKK_GENERIC_SECRET) if matches!(row.scheme, Hmac(..)) => "generic secret or its own",
+        Some(CKK_GENERIC_SECRET) => "generic secret",
+        Some(_) => "its own",
         None => return String::new(),
     };
     format!("{name}, {least}–{most} {unit}")

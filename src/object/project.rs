@@ -294,7 +294,7 @@ pub fn mechanisms_for(
 ) -> impl Iterator<Item = CK_MECHANISM_TYPE> {
     MECHANISMS
         .iter()
-        .filter(move |row| row.key_type() == Some(key_type))
+        .filter(move |row| row.takes(key_type))
         .filter(move |row| row.uses_with(home, token) & uses_of_class(class) != 0)
         .map(|row| row.kind)
 }

@@ -1,4 +1,4 @@
-//! Objects of secret keys that live in this process: AES keys and generic secrets.
+//! Objects of secret keys that live in this process: AES keys, generic secrets, HMAC keys.
 
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     crypto::{self, symmetric::SecretKey},
     error::{Error, Result},
-    mechanism::{Home, MAX_SECRET},
+    mechanism::{Home, MAX_SECRET, Mechanism, is_secret},
     process,
     slot::Slot,
 };
@@ -21,30 +21,27 @@ pub const USAGES: &[CK_ATTRIBUTE_TYPE] =
     &[CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP];
 /// Usages of AES keys.
 const AES_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP];
-/// Usages of generic secrets.
+/// Usages of generic secrets and HMAC keys.
 const GENERIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
 
-/// C_GenerateKey for the session: `key_type` is the mechanism's.
+/// C_GenerateKey for the session.
 ///
 /// # Errors
 /// CKR_TEMPLATE_INCOMPLETE without CKA_VALUE_LEN, CKR_ATTRIBUTE_VALUE_INVALID,
 /// CKR_TEMPLATE_INCONSISTENT.
 pub fn generated(
-    key_type: CK_KEY_TYPE,
+    mechanism: &Mechanism,
     template: &Template,
     session: CK_SESSION_HANDLE,
     slot: &Slot,
 ) -> Result<Object> {
+    let key_type = mechanism.key_type().unwrap_or(CK_ULONG::MAX);
     template.fixed_ulong(CKA_KEY_TYPE, key_type)?;
     template.without(&[CKA_VALUE, CKA_CHECK_VALUE])?;
     let length = length_of(key_type, template)?;
     let mut bytes = Zeroizing::new(vec![0; length]);
     crypto::random(&mut bytes)?;
-    let mechanism = match key_type {
-        CKK_AES => CKM_AES_KEY_GEN,
-        _ => CKM_GENERIC_SECRET_KEY_GEN,
-    };
-    object(key_type, bytes, template, Source::Generated(mechanism), session, slot)
+    object(key_type, bytes, template, Source::Generated(mechanism.kind), session, slot)
 }
 
 /// C_CreateObject for the session.
@@ -88,7 +85,7 @@ pub fn unwrapped(
 /// CKR_TEMPLATE_INCOMPLETE, CKR_ATTRIBUTE_VALUE_INVALID.
 pub fn check_type(template: &Template) -> Result<()> {
     match key_type(template)? {
-        CKK_AES | CKK_GENERIC_SECRET => Ok(()),
+        known if is_secret(known) => Ok(()),
         other => Err(unsupported(other)),
     }
 }
@@ -142,12 +139,11 @@ pub fn length_of(key_type: CK_KEY_TYPE, template: &Template) -> Result<usize> {
 fn check_length(key_type: CK_KEY_TYPE, length: CK_ULONG) -> Result<usize> {
     match (key_type, usize::try_from(length)) {
         (CKK_AES, Ok(length @ (16 | 24 | 32))) => Ok(length),
-        (CKK_GENERIC_SECRET, Ok(length @ 1..=MAX_SECRET)) => Ok(length),
+        (other, Ok(length @ 1..=MAX_SECRET)) if other != CKK_AES => Ok(length),
         _ => Err(Error::new(
             CKR_ATTRIBUTE_VALUE_INVALID,
             format!(
-                "a secret key of {length} bytes: AES has 16, 24 or 32, a generic secret 1 to \
-                 {MAX_SECRET}"
+                "a secret key of {length} bytes: AES has 16, 24 or 32, others 1 to {MAX_SECRET}"
             ),
         )),
     }

@@ -20,12 +20,13 @@ use crate::{
 
 /// What an AES key does.
 const AES: &[CK_ATTRIBUTE_TYPE] = &[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP];
-/// What a generic secret does.
+/// What a generic secret or an HMAC key does.
 const GENERIC: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
 
 /// A secret key to be made: refused by [`GeneratingSecret::new`] or it can be made.
 #[derive(Debug)]
 pub struct GeneratingSecret {
+    mechanism: &'static Mechanism,
     key_type: CK_KEY_TYPE,
     bits: u32,
     template: Template,
@@ -37,7 +38,11 @@ impl GeneratingSecret {
     /// # Errors
     /// CKR_MECHANISM_INVALID; CKR_TEMPLATE_INCOMPLETE, CKR_TEMPLATE_INCONSISTENT,
     /// CKR_ATTRIBUTE_VALUE_INVALID.
-    pub fn new(slot: &Slot, mechanism: &Mechanism, template: Template) -> Result<GeneratingSecret> {
+    pub fn new(
+        slot: &Slot,
+        mechanism: &'static Mechanism,
+        template: Template,
+    ) -> Result<GeneratingSecret> {
         let home = if template.on_token() { Home::Service } else { Home::Session };
         let key_type = mechanism.key_type().unwrap_or(CK_ULONG::MAX);
         template.fixed_ulong(CKA_KEY_TYPE, key_type)?;
@@ -59,7 +64,7 @@ impl GeneratingSecret {
             }
             check_usages(key_type, &template)?;
         }
-        Ok(GeneratingSecret { key_type, bits, template })
+        Ok(GeneratingSecret { mechanism, key_type, bits, template })
     }
 
     /// Whether the key is to be on the token.
@@ -78,7 +83,7 @@ impl GeneratingSecret {
     /// CKR_TEMPLATE_INCONSISTENT for a name that exists; docs/errors.md.
     pub fn run(self, slot: &Slot, session: CK_SESSION_HANDLE) -> Result<CK_OBJECT_HANDLE> {
         if !self.template.on_token() {
-            let object = session_secret::generated(self.key_type, &self.template, session, slot)?;
+            let object = session_secret::generated(self.mechanism, &self.template, session, slot)?;
             return Ok(slot.store.add(object));
         }
         let label = self.template.text(CKA_LABEL)?.filter(|label| !label.is_empty());

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     crypto::{PrivateKey, symmetric::SecretKey},
     error::{Error, Result},
-    mechanism::{Home, Mechanism},
+    mechanism::{Home, MECHANISMS, Mechanism},
     object::{
         Object, dates, session_secret,
         template::{Template, inconsistent},
@@ -80,13 +80,11 @@ pub fn secret_key(
 /// # Errors
 /// CKR_TEMPLATE_INCONSISTENT.
 pub fn check_secret(slot: &Slot, key_type: CK_KEY_TYPE, template: &Template) -> Result<()> {
-    let maker = match key_type {
-        CKK_AES => CKM_AES_KEY_GEN,
-        _ => CKM_GENERIC_SECRET_KEY_GEN,
+    let keeps = |row: &Mechanism| {
+        row.key_type() == Some(key_type)
+            && row.uses_with(Home::Service, &slot.token) & CKF_GENERATE != 0
     };
-    let keeps = Mechanism::find(maker)
-        .is_some_and(|row| row.uses_with(Home::Service, &slot.token) & CKF_GENERATE != 0);
-    if !keeps {
+    if !MECHANISMS.iter().any(keeps) {
         return Err(inconsistent(format!(
             "token '{}' keeps no secret keys of type {key_type:#x}: AES is for a Managed HSM, \
              generic secrets for one with `hmac = true`",

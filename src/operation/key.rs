@@ -80,7 +80,8 @@ pub fn check(
             ),
         );
     }
-    if mechanism.key_type() != key.key_type() || !need.classes.contains(&key.class()) {
+    let fits = key.key_type().is_some_and(|key_type| mechanism.takes(key_type));
+    if !fits || !need.classes.contains(&key.class()) {
         return refuse(
             CKR_KEY_TYPE_INCONSISTENT,
             format!(

@@ -36,6 +36,15 @@ const CURVES: &[(&str, &[u8])] = &[
     ("p521", &[6, 5, 0x2b, 0x81, 4, 0, 35]),
 ];
 
+/// Keys that are for one HMAC only, and what makes them.
+const HMAC_KEYS: &[(CK_MECHANISM_TYPE, CK_KEY_TYPE)] = &[
+    (CKM_SHA_1_KEY_GEN, CKK_SHA_1_HMAC),
+    (CKM_SHA224_KEY_GEN, CKK_SHA224_HMAC),
+    (CKM_SHA256_KEY_GEN, CKK_SHA256_HMAC),
+    (CKM_SHA384_KEY_GEN, CKK_SHA384_HMAC),
+    (CKM_SHA512_KEY_GEN, CKK_SHA512_HMAC),
+];
+
 /// A key, or the two halves of one.
 struct Key {
     name: String,
@@ -80,6 +89,19 @@ fn keys(session: &Session<'_>, hsm: bool) -> Vec<Key> {
     let generic = Mechanism::plain(CKM_GENERIC_SECRET_KEY_GEN);
     let key = session.generate_key(&generic, &template).expect("generic");
     add("session secret".to_owned(), CKK_GENERIC_SECRET, Home::Session, key, key, 0);
+    for (maker, kind) in HMAC_KEYS {
+        let made = session.generate_key(&Mechanism::plain(*maker), &template).expect("HMAC");
+        assert_eq!(session.number(made, CKA_KEY_TYPE), Ok(*kind));
+        let value = [
+            number(CKA_CLASS, CKO_SECRET_KEY),
+            number(CKA_KEY_TYPE, *kind),
+            bytes(CKA_VALUE, [*kind as u8; 40]),
+        ];
+        let brought = session.create(&value).expect("HMAC");
+        for (how, key) in [("made", made), ("brought", brought)] {
+            add(format!("session {kind:#x} {how}"), *kind, Home::Session, key, key, 0);
+        }
+    }
     if hsm {
         for name in ["aes128", "aes192", "aes256"] {
             let key = session.object(CKO_SECRET_KEY, name);
@@ -292,6 +314,7 @@ fn wrap(s: &Session<'_>, row: &Row, m: &Mechanism, key: &Key) {
     for (maker, kind, lengths) in [
         (CKM_AES_KEY_GEN, CKK_AES, &[16, 24, 32][..]),
         (CKM_GENERIC_SECRET_KEY_GEN, CKK_GENERIC_SECRET, &[16, 64]),
+        (CKM_SHA256_KEY_GEN, CKK_SHA256_HMAC, &[32]),
     ] {
         for (target, length) in lengths.iter().map(|length| secret(maker, *length)) {
             let class = [number(CKA_CLASS, CKO_SECRET_KEY), number(CKA_KEY_TYPE, kind)];
@@ -397,7 +420,7 @@ fn keyless(s: &Session<'_>, row: &Row, token: &TokenConfig, flags: CK_FLAGS) -> 
             }
             return CKF_DIGEST;
         }
-        Scheme::GenerateAes | Scheme::GenerateGeneric => [24, 32],
+        Scheme::GenerateAes | Scheme::GenerateGeneric | Scheme::GenerateHmac(_) => [24, 32],
         _ => return flags & CKF_GENERATE_KEY_PAIR, // made, all of them, for this very test
     };
     for length in parts {
@@ -436,7 +459,7 @@ fn walk(name: &str, more: &str) {
             let what = format!("{name}: {} with {}", row.name, key.name);
             let done =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match row.key_type() {
-                    Some(fits) if fits == key.kind => exercise(&session, row, key, token),
+                    Some(_) if row.takes(key.kind) => exercise(&session, row, key, token),
                     Some(_) => wrong_type(&session, row, key, token),
                     None => 0,
                 }));

@@ -2,7 +2,12 @@
 //! session keys show of themselves.
 
 use cryptoki_sys::*;
-use openssl::symm::{Cipher, decrypt, encrypt};
+use openssl::{
+    hash::MessageDigest,
+    pkey::PKey,
+    sign::Signer,
+    symm::{Cipher, decrypt, encrypt},
+};
 
 use crate::{
     messages::Gcm,
@@ -272,6 +277,43 @@ fn usages_that_a_template_names_are_kept_and_told_apart_by_the_key_type() {
     assert_eq!((s.flag(public, CKA_WRAP), s.flag(public, CKA_VERIFY)), (Ok(true), Ok(false)));
     let pkcs1 = Mechanism::plain(CKM_RSA_PKCS);
     assert_eq!(s.init(Family::Decrypt, &pkcs1, private), Err(CKR_KEY_TYPE_INCONSISTENT));
+}
+
+/// The key types of clauses 6.20.4 and its like: for one HMAC each, with what a generic secret has.
+#[test]
+fn hmac_keys_are_for_their_hash() {
+    let emulator = Emulator::with("", "hmac_any_length = true\n");
+    let more = "mechanisms = ['+*']\nhmac = true\napi_version = '7.6'\n";
+    let module = Module::start(&emulator.token(HSM, more));
+    let s = module.open(0);
+    let value: Vec<u8> = (0..50).collect();
+    let key = brought(&s, CKK_SHA384_HMAC, &value).expect("HMAC");
+    let own = [CKM_SHA384_HMAC, CKM_SHA384_HMAC_GENERAL];
+    let allowed: Vec<u8> = own.into_iter().flat_map(CK_ULONG::to_ne_bytes).collect();
+    assert_eq!(s.value(key, CKA_ALLOWED_MECHANISMS), Ok(allowed));
+    assert_eq!(s.value(key, CKA_VALUE), Ok(value.clone()));
+    assert_eq!((s.flag(key, CKA_SIGN), s.flag(key, CKA_ENCRYPT)), (Ok(true), Ok(false)));
+    let pair = PKey::hmac(&value).expect("OpenSSL");
+    let mut signer = Signer::new(MessageDigest::sha384(), &pair).expect("OpenSSL");
+    let theirs = signer.sign_oneshot_to_vec(b"data").expect("OpenSSL");
+    assert_eq!(s.sign(&Mechanism::plain(CKM_SHA384_HMAC), key, b"data"), Ok(theirs));
+    let other = s.init(Family::Sign, &Mechanism::plain(CKM_SHA256_HMAC), key);
+    assert_eq!(other, Err(CKR_KEY_TYPE_INCONSISTENT));
+    let made = s.generate_key(&Mechanism::plain(CKM_SHA384_KEY_GEN), &[]);
+    assert_eq!(made, Err(CKR_TEMPLATE_INCOMPLETE), "of no length");
+    let wrong = [number(CKA_VALUE_LEN, 48), number(CKA_KEY_TYPE, CKK_SHA256_HMAC)];
+    let made = s.generate_key(&Mechanism::plain(CKM_SHA384_KEY_GEN), &wrong);
+    assert_eq!(made, Err(CKR_TEMPLATE_INCONSISTENT));
+    let sized = [number(CKA_VALUE_LEN, 48)];
+    let made = s.generate_key(&Mechanism::plain(CKM_SHA384_KEY_GEN), &sized).expect("HMAC");
+    assert_eq!(s.number(made, CKA_KEY_GEN_MECHANISM), Ok(CKM_SHA384_KEY_GEN));
+    for (kind, length) in [(CKK_SHA384_HMAC, 0), (CKK_SHA384_HMAC, 513), (CKK_MD5_HMAC, 16)] {
+        assert_eq!(brought(&s, kind, &vec![1; length]), Err(CKR_ATTRIBUTE_VALUE_INVALID));
+    }
+    emulator.reset();
+    let at_service = s.copy(key, &[flag(CKA_TOKEN, true), bytes(CKA_LABEL, "mac")]);
+    assert_eq!(at_service, Err(CKR_TEMPLATE_INCONSISTENT), "there it is a generic secret");
+    assert_eq!(emulator.requests(HSM), 0);
 }
 
 #[test]

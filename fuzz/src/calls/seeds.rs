@@ -195,7 +195,8 @@ pub fn seeds() -> Vec<Seed> {
                 secret(&mut script, CKM_GENERIC_SECRET_KEY_GEN);
                 keys = [0, 0];
             }
-            Some(kind) => pair(&mut script, kind),
+            Some(kind @ (CKK_RSA | CKK_EC)) => pair(&mut script, kind),
+            Some(_) => secret(&mut script, row.kind),
             None => {}
         }
         uses(&mut script, row.kind, row.session | row.service & CKF_DIGEST, keys);
