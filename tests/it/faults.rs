@@ -1,8 +1,13 @@
 //! One deadline per call, whatever goes wrong: for each kind of trouble what the caller gets, what
 //! the operator reads, how often the service was asked, and that it was in time.
 
+mod authority;
+mod names;
+mod operations;
+
 use std::{
     fs,
+    path::Path,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -28,10 +33,14 @@ const SLACK: Duration = Duration::from_millis(1500);
 enum Trouble {
     /// A fault of docs/emulator.md for signatures with the row's key.
     Sign(Value),
+    /// A fault for the next handshakes with the row's vault, and no connection is left.
+    Greet(Value),
     /// The way to the service becomes so, before the signature.
     Way(State),
-    /// All connections break before the signature.
-    Broken,
+    /// All connections end before the signature, as a server ends them.
+    Ended,
+    /// The same, and new ones come to nothing.
+    Cold,
     /// All connections are forgotten on the way before the signature.
     Forgotten,
     /// The same, and no new ones come about.
@@ -41,14 +50,14 @@ enum Trouble {
 struct Row {
     name: &'static str,
     trouble: Trouble,
-    /// The least and the most requests that reach the service, where it can count them.
+    /// The least and the most requests that reach the service; handshakes where those fail.
     requests: (u64, u64),
     rv: CK_RV,
     /// Of the line in the log.
     sentence: &'static str,
 }
 
-use Trouble::{Broken, CutOff, Forgotten, Sign, Way as Blocked};
+use Trouble::{Cold, CutOff, Ended, Forgotten, Greet, Sign, Way as Blocked};
 
 fn status(status: u16) -> Value {
     json!({ "status": status })
@@ -57,13 +66,17 @@ fn status(status: u16) -> Value {
 fn rows() -> Vec<Row> {
     let row = |name, trouble, requests, rv, sentence| Row { name, trouble, requests, rv, sentence };
     let ends = |how: &str| Sign(json!({ "connection": how }));
+    let greets = |how: &str| Greet(json!({ "connection": how }));
     let error = CKR_DEVICE_ERROR;
-    let (once, often) = ((1, 1), (2, 30));
+    let (nothing, once, often) = ((0, 0), (1, 1), (2, 30));
+    let unanswered = "no connection within 400ms";
+    let untrusted = "the server's certificate is not trusted";
     let late = "no answer within the deadline";
     let failed = "the service or something in front of it failed";
     let throttled = "the service throttles this caller";
     let redirect = json!({ "redirect": "https://evil.example/" });
     let page = json!({ "status": 502, "html": true });
+    let portal = json!({ "status": 200, "html": true });
     let refusal = json!({ "status": 403, "html": true });
     let pause = json!({ "status": 429, "retry_after": 60 });
     let short_pause = json!({ "status": 429, "retry_after": 1, "times": 1 });
@@ -86,6 +99,7 @@ fn rows() -> Vec<Row> {
         row("http-503", Sign(status(503)), often, error, failed),
         row("http-504", Sign(status(504)), often, error, failed),
         row("html-502", Sign(page), often, error, failed),
+        row("html-200", Sign(portal), once, error, "the answer is "),
         row("html-403", Sign(refusal), once, CKR_KEY_FUNCTION_NOT_PERMITTED, "keys/sign/action"),
         row("throttled", Sign(status(429)), often, error, throttled),
         row("throttled-long", Sign(pause), once, error, throttled),
@@ -93,25 +107,34 @@ fn rows() -> Vec<Row> {
         row("redirect", Sign(redirect), once, error, "redirects are never followed"),
         row("other-authority", Sign(stranger), (2, 2), logged_out, "refuses the access token"),
         row("other-resource", Sign(resource), (2, 2), logged_out, "refuses the access token"),
-        row("refused", Blocked(State::Refused), (0, 0), error, "no connection"),
-        row("silent", Blocked(State::Silent), (0, 0), error, late),
-        row("half-open", Broken, (0, 0), CKR_OK, ""),
-        row("forgotten", Forgotten, (0, 0), CKR_OK, ""),
-        row("cut-off", CutOff, (0, 0), error, "no connection within 400ms"),
+        row("alert", greets("handshake-failure"), often, error, "no connection: TLS handshake: "),
+        row("expired", greets("expired-certificate"), once, error, untrusted),
+        row("greeting-reset", greets("reset-before"), often, error, "no connection: TLS handshake"),
+        row("slow-greeting", Greet(json!({ "delay_ms": 900, "times": 1 })), once, CKR_OK, ""),
+        row("late-greeting", Greet(json!({ "delay_ms": 9000 })), often, error, unanswered),
+        row("refused", Blocked(State::Refused), nothing, error, "Connection refused"),
+        row("silent", Blocked(State::Silent), nothing, error, late),
+        row("ended", Ended, once, CKR_OK, ""),
+        row("half-open", Forgotten, once, CKR_OK, ""),
+        row("unanswered", Cold, nothing, error, unanswered),
+        row("cut-off", CutOff, nothing, error, unanswered),
     ]
 }
 
-const REFUSALS: u32 = 1000;
+/// So often a fault is met that is for ever.
+const REFUSALS: u64 = 1000;
 
 #[test]
 fn every_fault_ends_in_time_and_says_what_it_is() {
     let rows = rows();
-    let keys: Vec<String> = rows
-        .iter()
-        .map(|row| format!("{{ name = '{}', kty = 'EC', curve = 'P-256' }}", row.name))
-        .collect();
-    let services = "[[vault]]\nname = 'kv1'\n";
-    let emulator = Emulator::configured(&format!("keys = [{}]", keys.join(", ")), services);
+    let each =
+        |line: fn(&str) -> String| -> String { rows.iter().map(|row| line(row.name)).collect() };
+    // A vault for each, so that its requests and handshakes are those of no other row.
+    let keys = each(|name| {
+        format!("[[keys]]\nname = '{name}'\nkty = 'EC'\ncurve = 'P-256'\nservice = '{name}'\n")
+    });
+    let vaults = each(|name| format!("[[vault]]\nname = '{name}'\n"));
+    let emulator = Emulator::configured(&keys, &vaults);
     thread::scope(|scope| {
         for row in &rows {
             let emulator = &emulator;
@@ -123,26 +146,38 @@ fn every_fault_ends_in_time_and_says_what_it_is() {
 impl Row {
     fn check(&self, emulator: &Emulator) {
         let name = self.name;
-        let way = Way::to(emulator.port("kv1"));
+        let way = Way::to(emulator.port(name));
         let log = emulator.folder.path().join(format!("{name}.log"));
-        let module = start(&log, &emulator.token_at(&way.url(), "kv1", ""));
+        let module = start(&log, &emulator.token_at(&way.url(), name, ""));
         let session = module.open(0);
         let key = session.object(CKO_PRIVATE_KEY, name);
         let sign = || session.sign(&Mechanism::plain(CKM_ECDSA), key, &[1; 32]).map(drop);
         assert_eq!(sign(), Ok(()), "{name}: without trouble");
 
+        let vault = format!("vault:{name}");
+        let order = |fault: &Value, operation: &str| {
+            let mut fault = fault.clone();
+            (fault["operation"], fault["service"]) = (operation.into(), vault.as_str().into());
+            let times = fault["times"].as_u64().unwrap_or(REFUSALS);
+            fault["times"] = times.into();
+            emulator.trouble(&fault.to_string());
+            times
+        };
+        let signed = || emulator.counts(name).get("keys/sign").copied().unwrap_or_default();
+        let before = signed();
+        let mut ordered = None;
         match &self.trouble {
-            Sign(fault) => {
-                let mut fault = fault.clone();
-                fault["operation"] = "keys/sign".into();
-                fault["name"] = name.into();
-                if fault.get("times").is_none() {
-                    fault["times"] = REFUSALS.into();
-                }
-                emulator.trouble(&fault.to_string());
+            Sign(fault) => ordered = Some(order(fault, "keys/sign")),
+            Greet(fault) => {
+                ordered = Some(order(fault, "handshake"));
+                way.break_connections();
             }
             Blocked(state) => way.set(*state),
-            Broken => way.break_connections(),
+            Ended => way.break_connections(),
+            Cold => {
+                way.set(State::Unanswered);
+                way.break_connections();
+            }
             Forgotten => way.forget_connections(),
             CutOff => {
                 way.set(State::Unanswered);
@@ -153,30 +188,39 @@ impl Row {
         let outcome = sign();
         let took = started.elapsed();
         let wanted = if self.rv == CKR_OK { Ok(()) } else { Err(self.rv) };
-        assert_eq!(outcome, wanted, "{name}");
+        assert_eq!(outcome, wanted, "{name}: {}", fs::read_to_string(&log).unwrap_or_default());
         assert!(took < TIMEOUT + SLACK, "{name}: {took:?}");
-        let told = fs::read_to_string(&log).expect("the log");
-        let lines: Vec<_> = told.lines().filter(|line| line.contains(" C_Sign: ")).collect();
-        match self.rv {
-            CKR_OK => assert!(lines.is_empty(), "{name}: {lines:?}"),
-            rv => {
-                assert_eq!(lines.len(), 1, "{name}: {lines:?}");
-                for part in [self.sentence, name, &format!("[CKR {rv:#x}]")] {
-                    assert!(lines[0].contains(part), "{name}: {part} in {}", lines[0]);
-                }
-            }
-        }
-        if let Sign(fault) = &self.trouble {
-            let ordered = fault["times"].as_u64().unwrap_or(REFUSALS.into());
-            let asked = ordered - emulator.trouble_left(name);
-            let (least, most) = self.requests;
-            assert!((least..=most).contains(&asked), "{name}: {asked} requests");
-        }
+        told_once(&log, "C_Sign", self.rv, &[self.sentence, name]);
+        let asked = match ordered {
+            Some(ordered) => ordered - emulator.trouble_left(&vault),
+            None => signed() - before,
+        };
+        let (least, most) = self.requests;
+        assert!((least..=most).contains(&asked), "{name}: {asked} requests");
     }
 }
 
-fn start(log: &std::path::Path, token: &str) -> Module {
+/// The log has one line about the function, with all these parts, if it failed, and else none.
+fn told_once(log: &Path, function: &str, rv: CK_RV, parts: &[&str]) {
+    let told = fs::read_to_string(log).expect("the log");
+    let lines: Vec<_> =
+        told.lines().filter(|line| line.contains(&format!(" {function}: "))).collect();
+    if rv == CKR_OK {
+        return assert!(lines.is_empty(), "{}: {lines:?}", log.display());
+    }
+    assert_eq!(lines.len(), 1, "{}: {told}", log.display());
+    for part in parts.iter().copied().chain([format!("[CKR {rv:#x}]").as_str()]) {
+        assert!(lines[0].contains(part), "{}: {part} in {}", log.display(), lines[0]);
+    }
+}
+
+fn start(log: &Path, token: &str) -> Module {
     let module = Module::load();
+    initialize(&module, log, token);
+    module
+}
+
+fn initialize(module: &Module, log: &Path, token: &str) {
     let toml = format!(
         "[log]\nlevel = 'info'\nsink = 'file:{}'\n{token}timeout = '{}ms'\n\
          connect_timeout = '400ms'\nfind_timeout = '2s'\n",
@@ -184,44 +228,11 @@ fn start(log: &std::path::Path, token: &str) -> Module {
         TIMEOUT.as_millis()
     );
     assert_eq!(module.initialize_as_is(&toml), Ok(()));
-    module
 }
 
 fn find(session: &Session<'_>, label: &str) -> Result<usize, CK_RV> {
     let template = [number(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_LABEL, label)];
     session.find(&template).map(|found| found.len())
-}
-
-/// The first call of a process needs a token: its endpoint may fail too.
-#[test]
-fn a_token_endpoint_that_is_down_is_told_apart_and_in_time() {
-    let seed = "keys = [{ name = 'ec', kty = 'EC', curve = 'P-256' }]";
-    let emulator = Emulator::configured(seed, "[[vault]]\nname = 'kv1'\n");
-    for (fault, rv, sentence) in [
-        (json!({ "status": 503 }), CKR_DEVICE_ERROR, "credential ClientSecret: HTTP 503"),
-        (json!({ "delay_ms": 9000 }), CKR_DEVICE_ERROR, "no answer within the deadline"),
-        (json!({ "connection": "reset-before" }), CKR_DEVICE_ERROR, "the connection broke"),
-        (json!({ "status": 200, "html": true }), CKR_DEVICE_ERROR, "credential ClientSecret"),
-        (json!({ "status": 401 }), CKR_USER_NOT_LOGGED_IN, "credential ClientSecret"),
-    ] {
-        let mut fault = fault;
-        (fault["service"], fault["operation"]) = ("entra".into(), "token".into());
-        emulator.trouble(&fault.to_string());
-        let log = emulator.folder.path().join("log");
-        let module = start(&log, &emulator.token("kv1", ""));
-        let session = module.open(0);
-        let started = Instant::now();
-        assert_eq!(find(&session, "ec"), Err(rv), "{fault}");
-        assert!(started.elapsed() < TIMEOUT + SLACK, "{fault}: {:?}", started.elapsed());
-        let told = fs::read_to_string(&log).expect("the log");
-        assert!(told.contains(sentence), "{fault}: {told}");
-        assert_eq!(emulator.requests("kv1"), 0, "nothing is asked without a token");
-        fs::remove_file(&log).expect("the log");
-        emulator.no_trouble();
-        thread::sleep(Duration::from_millis(1100));
-        assert_eq!(find(&session, "ec"), Ok(1), "and then it works");
-        emulator.reset();
-    }
 }
 
 #[test]
@@ -234,7 +245,10 @@ fn a_next_link_to_another_host_is_not_followed() {
     let log = emulator.folder.path().join("log");
     let module = start(&log, &emulator.token("kv1", ""));
     let session = module.open(0);
+    let started = Instant::now();
     assert_eq!(session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]), Err(CKR_DEVICE_ERROR));
+    assert!(started.elapsed() < TIMEOUT + SLACK, "{:?}", started.elapsed());
+    assert_eq!(emulator.counts("kv1").get("keys/list"), Some(&1), "a page is asked for once");
     let told = fs::read_to_string(&log).expect("the log");
     assert!(
         told.contains("a nextLink to evil.example, which is not the configured host"),
@@ -249,7 +263,10 @@ fn a_certificate_of_another_authority_is_refused_before_anything_is_sent() {
     let way = Way::to(stranger.port("kv1"));
     let log = emulator.folder.path().join("log");
     let module = start(&log, &emulator.token_at(&way.url(), "kv1", ""));
+    let started = Instant::now();
     assert_eq!(find(&module.open(0), "ec"), Err(CKR_DEVICE_ERROR));
+    assert!(started.elapsed() < TIMEOUT + SLACK, "{:?}", started.elapsed());
+    assert_eq!(way.accepted(), 1, "a certificate does not become better");
     let told = fs::read_to_string(&log).expect("the log");
     assert!(told.contains("the server's certificate is not trusted"), "{told}");
     assert_eq!(stranger.requests("kv1"), 0);

@@ -87,6 +87,13 @@ impl Emulator {
         port.try_into().expect("a port")
     }
 
+    /// The port of the authority that gives tokens.
+    pub fn authority_port(&self) -> u16 {
+        let url = self.ready["authority"].as_str().expect("text");
+        let port = url.trim_end_matches('/').rsplit(':').next().expect("a last part");
+        port.parse().expect("a port")
+    }
+
     fn service(&self, name: &str) -> &Value {
         let services = self.ready["services"].as_array().expect("services");
         services.iter().find(|one| one["name"] == name).expect("a service")
@@ -164,11 +171,11 @@ impl Emulator {
         self.control_with("POST", "/faults", fault);
     }
 
-    /// How often ordered trouble with the object of this name is still to come.
-    pub fn trouble_left(&self, name: &str) -> u64 {
+    /// How often ordered trouble with this service is still to come.
+    pub fn trouble_left(&self, service: &str) -> u64 {
         let ordered: Value = serde_json::from_str(&self.control("GET", "/faults")).expect("JSON");
         let ordered = ordered.as_array().expect("an array");
-        let left = ordered.iter().filter(|fault| fault["name"] == name);
+        let left = ordered.iter().filter(|fault| fault["service"] == service);
         left.map(|fault| fault["times"].as_u64().expect("a count")).sum()
     }
 

@@ -181,6 +181,32 @@ pub fn is_alone(test: &str, env: &[(&str, &str)]) -> bool {
     false
 }
 
+/// Whether this is the process that a test asked for to be root of name spaces of its own, for
+/// network and mounts. Where it is not yet, that process is run, and must succeed; `preparation` is
+/// what a shell does there first, in a fresh folder.
+pub fn is_apart(test: &str, preparation: &str) -> bool {
+    const MARK: &str = "AKV_TEST_APART";
+    if env::var_os(MARK).is_some() {
+        return true;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "--net", "sh", "-ec"])
+        .arg(format!("{preparation}\nexec \"$0\" --exact \"$1\" --nocapture"))
+        .arg(env::current_exe().expect("the test knows its own path"))
+        .arg(test)
+        .current_dir(&folder)
+        .env(MARK, "1")
+        .output()
+        .expect("unshare (util-linux)");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "run this as root, or allow user namespaces: {text}"
+    );
+    false
+}
+
 /// How many threads the process has.
 pub fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("/proc").count()

@@ -39,6 +39,8 @@ pub struct Way {
 struct Shared {
     target: u16,
     state: AtomicU8,
+    /// The state that the acceptor has acted on.
+    seen: AtomicU8,
     over: AtomicBool,
     accepted: AtomicUsize,
     open: Mutex<Vec<Lead>>,
@@ -60,6 +62,7 @@ impl Way {
         let shared = Arc::new(Shared {
             target,
             state: AtomicU8::new(State::Open as u8),
+            seen: AtomicU8::new(State::Open as u8),
             over: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
             open: Mutex::default(),
@@ -77,8 +80,10 @@ impl Way {
     /// Changes what becomes of connections, from now on.
     pub fn set(&self, state: State) {
         self.shared.state.store(state as u8, SeqCst);
-        // The acceptor closes or opens its port.
-        thread::sleep(5 * LOOK);
+        // The acceptor closes or opens its port, or makes it deaf; a busy machine takes its time.
+        while self.shared.seen.load(SeqCst) != state as u8 {
+            thread::sleep(LOOK);
+        }
         if state == State::Refused {
             self.break_connections();
         }
@@ -151,11 +156,12 @@ impl Shared {
         let mut listener = Some(listener);
         let mut deaf = false;
         while !self.over.load(SeqCst) {
-            if self.is(State::Refused) || deaf && !self.is(State::Unanswered) {
+            let state = self.state.load(SeqCst);
+            let is = |one: State| state == one as u8;
+            if is(State::Refused) || deaf && !is(State::Unanswered) {
                 listener = None;
                 deaf = false;
-            } else if let Some(listener) = listener.as_ref().filter(|_| self.is(State::Unanswered))
-            {
+            } else if let Some(listener) = listener.as_ref().filter(|_| is(State::Unanswered)) {
                 if !deaf {
                     drop_what_comes(listener);
                     deaf = true;
@@ -163,6 +169,7 @@ impl Shared {
             } else if listener.is_none() {
                 listener = Some(listen(port));
             }
+            self.seen.store(state, SeqCst);
             match listener.as_ref().map(TcpListener::accept) {
                 Some(Ok((client, _))) => self.lead(client),
                 _ => thread::sleep(LOOK),
