@@ -10,6 +10,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -31,6 +32,10 @@ pub struct Folder {
     writing: AtomicBool,
 }
 
+/// A process of another name space whose file is older has called nothing for so long, if it is
+/// there at all: its next call writes the file anew, with all that it ever counted.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+
 const PREFIX: &str = "akv-pkcs11-";
 const SUFFIX: &str = ".prom";
 
@@ -51,15 +56,12 @@ impl Folder {
     /// Replaces this process's file and removes those of dead ones. What goes wrong is logged
     /// once; two threads never write at once.
     pub fn write(&self, text: impl FnOnce(&Program) -> String) {
-        if self.writing.swap(true, Relaxed) {
-            return;
-        }
+        let Some(_turn) = Turn::of(&self.writing) else { return };
         if let Err(why) = self.try_to_write(text)
             && !self.told.swap(true, Relaxed)
         {
             log::warn!("metrics_dir {}: {why}; nothing is written there", self.path.display());
         }
-        self.writing.store(false, Relaxed);
     }
 
     fn try_to_write(&self, text: impl FnOnce(&Program) -> String) -> Result<(), String> {
@@ -87,18 +89,21 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes the files of processes that are gone. Those of other name spaces are not ours to
-    /// judge, and what cannot be removed is its owner's.
+    /// Removes the files of processes that are gone. Whether those of other name spaces are there,
+    /// nobody here can tell: their files stay until they are [`FORGOTTEN`]. What cannot be removed
+    /// is its owner's.
     fn prune(&self, folder: OwnedFd) {
         let Ok(entries) = Dir::read_from(&folder) else { return };
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().to_str() else { continue };
-            let Some(pid) = self.pid_in(name) else { continue };
-            let gone = Pid::from_raw(pid)
-                .is_some_and(|pid| matches!(test_kill_process(pid), Err(Errno::SRCH)));
-            let regular =
-                |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            if gone && statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(regular) {
+            let Some((namespace, pid)) = process_of(name) else { continue };
+            let ours = self.program.pid_namespace != 0 && namespace == self.program.pid_namespace;
+            if ours && !is_gone(pid) {
+                continue;
+            }
+            let Ok(stat) = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if regular && (ours || age(&stat) > FORGOTTEN) {
                 let _ = unlinkat(&folder, name, AtFlags::empty());
             }
         }
@@ -107,18 +112,43 @@ impl Folder {
     fn name_of(&self, pid: u32) -> String {
         format!("{PREFIX}{}-{pid}{SUFFIX}", self.program.pid_namespace)
     }
+}
 
-    /// The process whose file, or half-written file, has this name.
-    fn pid_in(&self, name: &str) -> Option<i32> {
-        let name = match name.strip_prefix('.') {
-            Some(rest) => rest.strip_suffix(".new")?,
-            None => name,
-        };
-        let (namespace, pid) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('-')?;
-        let ours =
-            self.program.pid_namespace != 0 && namespace.parse() == Ok(self.program.pid_namespace);
-        pid.parse().ok().filter(|_| ours)
+/// The one who writes; the next one may when this is dropped, whatever happened meanwhile.
+struct Turn<'f>(&'f AtomicBool);
+
+impl<'f> Turn<'f> {
+    fn of(taken: &'f AtomicBool) -> Option<Turn<'f>> {
+        (!taken.swap(true, Relaxed)).then_some(Turn(taken))
     }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+/// Name space and id of the process whose file, or half-written file, has this name.
+fn process_of(name: &str) -> Option<(u64, i32)> {
+    let name = match name.strip_prefix('.') {
+        Some(rest) => rest.strip_suffix(".new")?,
+        None => name,
+    };
+    let (namespace, pid) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('-')?;
+    Some((namespace.parse().ok()?, pid.parse().ok()?))
+}
+
+/// Whether no process of this name space has this id.
+fn is_gone(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| matches!(test_kill_process(pid), Err(Errno::SRCH)))
+}
+
+/// How long ago it was written; nothing where that is still to come, by this machine's clock.
+fn age(stat: &Stat) -> Duration {
+    let written = u64::try_from(stat.st_mtime).unwrap_or_default();
+    let written = UNIX_EPOCH.checked_add(Duration::from_secs(written));
+    written.and_then(|written| SystemTime::now().duration_since(written).ok()).unwrap_or_default()
 }
 
 /// Opens the directory, unless somebody else decides what is in it: a link must be root's or ours,

@@ -127,11 +127,18 @@ impl Metrics {
             let known = RETURN_VALUES.iter().position(|(_, value)| *value == rv);
             self.errors[known.unwrap_or(RETURN_VALUES.len())].fetch_add(1, Relaxed);
         }
-        let now = self.milliseconds();
+        self.write_if_due(self.begun.elapsed());
+    }
+
+    /// Writes the file if the last writing is long enough ago; `now` is since the counters began.
+    fn write_if_due(&self, now: Duration) {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let due = self.due.load(Relaxed);
-        let next = now + INTERVAL.as_millis() as u64;
+        let next = milliseconds(now + INTERVAL);
         // One of those who come at once writes.
-        if now >= due && self.due.compare_exchange(due, next, Relaxed, Relaxed).is_ok() {
+        if milliseconds(now) >= due
+            && self.due.compare_exchange(due, next, Relaxed, Relaxed).is_ok()
+        {
             self.write();
         }
     }
@@ -139,10 +146,6 @@ impl Metrics {
     /// Writes the file now.
     pub fn write(&self) {
         self.folder.write(|program| text::of(self, program));
-    }
-
-    fn milliseconds(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

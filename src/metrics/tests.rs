@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
     process::Command,
+    time::SystemTime,
 };
 
 use super::*;
@@ -80,24 +81,70 @@ fn the_first_call_writes_and_the_next_ones_wait() {
 }
 
 #[test]
+fn the_next_writing_is_after_ten_seconds_and_not_before() {
+    let folder = tempfile::tempdir().expect("folder");
+    let metrics = metrics(folder.path());
+    let written = || {
+        let text = fs::read_to_string(&files(folder.path())[0]).expect("file");
+        let line = text.lines().find(|line| line.starts_with("akv_pkcs11_calls_total{"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("a count")
+    };
+    let at = |seconds: f32| metrics.write_if_due(Duration::from_secs_f32(seconds));
+    metrics.calls[0].store(1, Relaxed);
+    at(3.0);
+    for (call, (seconds, seen)) in
+        [(4.0, 1), (12.99, 1), (13.0, 4), (13.1, 4), (22.9, 4), (1e6, 7), (1e6 + 9.0, 7)]
+            .into_iter()
+            .enumerate()
+    {
+        metrics.calls[0].store(call as u64 + 2, Relaxed);
+        at(seconds);
+        assert_eq!(written(), seen, "after {seconds} s");
+    }
+}
+
+#[test]
+fn a_panic_while_writing_ends_no_writing_for_ever() {
+    let folder = tempfile::tempdir().expect("folder");
+    let files_of = Folder::new(folder.path());
+    let write = |text: fn() -> String| files_of.write(|_| text());
+    let panic = std::panic::AssertUnwindSafe(|| write(|| panic!("while it is written")));
+    assert!(std::panic::catch_unwind(panic).is_err());
+    write(|| "well".to_owned());
+    let written = files(folder.path());
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert_eq!(fs::read_to_string(&written[0]).expect("file"), "well");
+}
+
+#[test]
 fn files_of_the_dead_go_and_those_of_others_stay() {
     let folder = tempfile::tempdir().expect("folder");
     let mut child = Command::new("true").spawn().expect("true");
     child.wait().expect("its end");
     let namespace = rustix::fs::stat("/proc/self/ns/pid").expect("/proc").st_ino;
-    let dead = format!("akv-pkcs11-{namespace}-{}.prom", child.id());
-    let kept = [
-        format!("akv-pkcs11-{namespace}-1.prom"),
-        format!("akv-pkcs11-{}-{}.prom", namespace + 1, child.id()),
-        format!("other-{namespace}-{}.prom", child.id()),
+    let (other, dead) = (namespace + 1, child.id());
+    // Name, age in hours, and whether it stays.
+    let cases = [
+        (format!("akv-pkcs11-{namespace}-{dead}.prom"), 0, false),
+        (format!(".akv-pkcs11-{namespace}-{dead}.prom.new"), 0, false),
+        (format!("akv-pkcs11-{namespace}-1.prom"), 48, true),
+        // Of a container that shares the folder: it may be there, until it has long been quiet.
+        (format!("akv-pkcs11-{other}-{dead}.prom"), 0, true),
+        (format!("akv-pkcs11-{other}-1.prom"), 23, true),
+        (format!("akv-pkcs11-{other}-2.prom"), 25, false),
+        (format!(".akv-pkcs11-{other}-2.prom.new"), 25, false),
+        (format!("akv-pkcs11-{other}-x.prom"), 48, true),
+        (format!("other-{namespace}-{dead}.prom"), 48, true),
     ];
-    for name in kept.iter().chain([&dead, &format!(".{dead}.new")]) {
-        fs::write(folder.path().join(name), "x").expect("write");
+    for (name, hours, _) in &cases {
+        let file = fs::File::create(folder.path().join(name)).expect("create");
+        let written = SystemTime::now() - Duration::from_secs(hours * 3600);
+        file.set_modified(written).expect("utimensat");
     }
     metrics(folder.path()).write();
-    let left = files(folder.path());
-    assert_eq!(left.len(), kept.len() + 1, "{left:?}");
-    assert!(kept.iter().all(|name| left.contains(&folder.path().join(name))), "{left:?}");
+    for (name, _, stays) in &cases {
+        assert_eq!(folder.path().join(name).exists(), *stays, "{name}");
+    }
 }
 
 #[test]
