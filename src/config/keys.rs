@@ -104,7 +104,7 @@ pub static LOG: &[Key] = &[
     Key {
         name: "level",
         kind: OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
-        absent: Is(r#""error""#),
+        absent: Is(r#""warn""#),
         example: r#""info""#,
         meaning: "Lines of this level and above are written: `error` faults, `warn` what is about \
                   to become one, `info` refusals and key life, `debug` each request, `trace` each \
