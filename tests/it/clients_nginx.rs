@@ -35,6 +35,13 @@ fn a_rotation_nobody_announced_breaks_no_worker() {
     nginx("surprise.sh").run();
 }
 
+/// Two identities of which one may get and sign, the other sign alone.
+#[test]
+fn a_server_needs_no_more_than_to_sign() {
+    let clients = crate::support::root().join("tests/clients/nginx/emulator.toml");
+    nginx("privilege.sh").option("--config", clients).reads_log().run();
+}
+
 #[test]
 fn an_outage_is_told_and_survived() {
     nginx("outage.sh").needs("perl", "perl-base").reads_log().run();

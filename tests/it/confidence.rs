@@ -23,6 +23,9 @@ const ENOUGH: usize = 512;
 const VARIETY: usize = 6;
 /// What any access token, and any assertion, begins with: a JWT's `{"`.
 const TOKEN: &str = "eyJ";
+/// The same where certificates are among what is searched, whose base64 has those three letters
+/// now and then: a JWT's `{"alg":` and `{"typ":`.
+const TOKENS: [&str; 2] = ["eyJhbGciO", "eyJ0eXAiO"];
 
 /// The confidences of one module, and where its lines go.
 pub struct Confidence {
@@ -77,16 +80,66 @@ impl Confidence {
             tables.filter_map(toml::Value::as_table).for_each(|table| self.keep_table(table));
             let Some(text) = value.as_str() else { continue };
             let path = match key.as_str() {
-                "secret" => {
-                    self.keep(text.as_bytes());
+                // As they stand there, or what is in the file that they name.
+                "secret" | "pin_hash" | "certificate" => {
+                    let elsewhere = text.starts_with("file:") || text.starts_with("env:");
+                    match fs::read_to_string(text.strip_prefix("file:").unwrap_or(text)) {
+                        Ok(secret) => self.keep_lines(&secret),
+                        Err(_) if elsewhere => {}
+                        Err(_) => self.keep_lines(text),
+                    }
                     continue;
                 }
                 "sink" => text.strip_prefix("file:"),
-                "metrics_dir" => Some(text),
+                "metrics_dir" | "certificate_dir" => Some(text),
                 _ => None,
             };
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
             written.extend(path.map(PathBuf::from));
+        }
+    }
+
+    /// Nobody may find a line of this: of a secret, or of a PEM file with a private key, whose
+    /// certificates are no secret.
+    fn keep_lines(&self, text: &str) {
+        let mut public = false;
+        for line in text.lines() {
+            public = match line {
+                "-----BEGIN CERTIFICATE-----" => true,
+                "-----END CERTIFICATE-----" => false,
+                _ => public,
+            };
+            if !public && !line.starts_with("-----") {
+                self.keep(line.as_bytes());
+            }
+        }
+    }
+
+    /// Searches what a program printed, or another one wrote.
+    ///
+    /// # Panics
+    /// As [`Confidence::check`].
+    pub fn check_output(&self, name: &Path, text: &str) {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        Forms::beside_certificates(secrets.iter().map(Vec::as_slice)).check(name, text);
+    }
+
+    /// Searches all log files below a folder: what clients had the module write, and wrote
+    /// themselves.
+    ///
+    /// # Panics
+    /// As [`Confidence::check`].
+    pub fn check_logs_below(&self, folder: &Path) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            // A link may lead back.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.check_logs_below(&path);
+            } else if path.extension().is_some_and(|extension| extension == "log")
+                && let Ok(text) = fs::read(&path)
+            {
+                self.check_output(&path, &String::from_utf8_lossy(&text));
+            }
         }
     }
 
@@ -95,7 +148,7 @@ impl Confidence {
     /// # Panics
     /// With the line that has a piece of a secret, or a token.
     pub fn check(&self) {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut files = vec![self.file()];
         for path in self.written.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let inside = fs::read_dir(path).into_iter().flatten();
@@ -109,7 +162,10 @@ impl Confidence {
         }
         let forms = Forms::of(secrets.iter().map(Vec::as_slice));
         for (file, text) in texts {
-            forms.check(file, &text);
+            match file.extension().is_some_and(|extension| extension == "pem") {
+                true => self.check_output(file, &text),
+                false => forms.check(file, &text),
+            }
         }
     }
 }
@@ -119,7 +175,16 @@ pub struct Forms(AhoCorasick);
 
 impl Forms {
     pub fn of<'s>(secrets: impl IntoIterator<Item = &'s [u8]>) -> Forms {
-        let mut patterns: BTreeSet<String> = [TOKEN.to_owned()].into();
+        Forms::and(&[TOKEN], secrets)
+    }
+
+    /// The same for where certificates are shown.
+    fn beside_certificates<'s>(secrets: impl IntoIterator<Item = &'s [u8]>) -> Forms {
+        Forms::and(&TOKENS, secrets)
+    }
+
+    fn and<'s>(tokens: &[&str], secrets: impl IntoIterator<Item = &'s [u8]>) -> Forms {
+        let mut patterns: BTreeSet<String> = tokens.iter().map(ToString::to_string).collect();
         for secret in secrets {
             let pieces = secret.windows(PIECE);
             let telling = pieces.filter(|piece| BTreeSet::from_iter(*piece).len() >= VARIETY);
@@ -216,4 +281,40 @@ fn every_form_of_a_piece_is_found() {
     assert!(found("code=twenty%2Ffour%2Bbyte&x".to_owned()));
     assert!(found("Authorization: Bearer eyJ0".to_owned()));
     assert!(!found("twenty/four 747765 and nothing else".to_owned()));
+}
+
+#[test]
+fn what_a_configuration_keeps_is_kept_wherever_it_stands() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    let folder = tempfile::tempdir().expect("folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("write");
+        path.display().to_string()
+    };
+    let certificate =
+        "-----BEGIN CERTIFICATE-----\nshown-to-all-of-them\n-----END CERTIFICATE-----";
+    let pem = file("client.pem", &format!("a-line-of-a-private-key\n{certificate}\n"));
+    let secret = file("secret", "what-is-in-the-file");
+    let confidence = Confidence::new();
+    confidence.keep_configuration(&format!(
+        "[[token]]\npin_hash = 'the-hash-of-a-pin'\ncertificate_dir = '{}'\n\
+         [[token.replica]]\ncredential = {{ secret = 'file:{secret}', certificate = '{pem}' }}\n",
+        folder.path().display(),
+    ));
+    let found = |text: &str| {
+        let search = AssertUnwindSafe(|| confidence.check_output(Path::new("output"), text));
+        catch_unwind(search).is_err()
+    };
+    for text in ["the-hash-of-a-pin", "what-is-in-the-file", "a-line-of-a-private-key"] {
+        assert!(found(text), "{text}");
+    }
+    assert!(found("eyJhbGciOiJSUzI1NiJ9") && found("eyJ0eXAiOiJKV1QifQ"), "a token");
+    assert!(!found("shown-to-all-of-them, and MIIeyJab of some certificate"));
+    // The folder of certificates is searched, and those below it for logs.
+    assert!(catch_unwind(AssertUnwindSafe(|| confidence.check())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| confidence.check_logs_below(folder.path()))).is_ok());
+    file("some.log", "what-is-in-the-file");
+    assert!(catch_unwind(AssertUnwindSafe(|| confidence.check_logs_below(folder.path()))).is_err());
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support;
+use crate::{confidence::Confidence, support};
 
 /// A host that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -68,6 +68,15 @@ impl Host {
         let output = self.end(arguments);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
+        let confidence = Confidence::new();
+        for argument in arguments {
+            let toml = argument.strip_prefix("akv-pkcs11:").unwrap_or_default();
+            confidence.keep_configuration(toml);
+        }
+        confidence.check();
+        for said in [&out, &err] {
+            confidence.check_output(&self.program, said);
+        }
         assert!(output.status.success(), "{arguments:?}: {:?}\n{out}\n{err}", output.status);
         assert_eq!(err, "", "a host in good order is quiet");
         out

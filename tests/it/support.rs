@@ -35,6 +35,9 @@ pub const HSM: &str = "hsm1";
 /// A client hung is a client failed: generous, because a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Keeps what the client was told in confidence in a file, and runs the script.
+const KEEP: &str = "printf %s \"$AZURE_CLIENT_SECRET\" >\"$0\" && exec sh -eu \"$@\"";
+
 /// What an operator or a developer may have set for himself, and what a test must not see.
 const FOREIGN: &[&str] = &["AKV_PKCS11_", "AKV_EMULATOR_", "AZURE_", "IDENTITY_", "OPENSSL_"];
 
@@ -157,7 +160,7 @@ impl Client {
         let output = File::create(&log).expect("a file in a fresh folder");
 
         let confidence = Confidence::new();
-        let configuration = folder.path().join("configuration");
+        let kept = folder.path().join("kept");
         let mut command = Command::new(emulator());
         if !self.reads_log && env::var_os("AKV_PKCS11_LOG").is_none() {
             command.env("AKV_PKCS11_LOG", confidence.sink_for_anybody());
@@ -172,8 +175,8 @@ impl Client {
         command
             .arg("exec")
             .args(&self.services)
-            .args(["--", "sh", "-c", "cp \"$AKV_PKCS11_CONFIG\" \"$0\" && exec sh -eu \"$@\""])
-            .args([&configuration, &script])
+            .args(["--", "sh", "-c", KEEP])
+            .args([&kept, &script])
             .args(arguments)
             .env("AKV_MODULE", &library)
             .env("AKV_CLIENTS", clients())
@@ -190,9 +193,10 @@ impl Client {
         let output = String::from_utf8_lossy(&fs::read(&log).expect("the output")).into_owned();
         match ended {
             Some(status) if status.success() => {
-                let told = fs::read_to_string(&configuration).expect("the configuration");
-                confidence.keep_configuration(&told);
+                confidence.keep(&fs::read(&kept).expect("the client's secret"));
                 confidence.check();
+                confidence.check_output(Path::new("the output"), &output);
+                confidence.check_logs_below(&work);
                 output
             }
             Some(status) => panic!("{} {file} {arguments:?}: {}\n{output}", self.name, end(status)),
