@@ -49,7 +49,7 @@ pub struct Group {
     pub name: &'static str,
     /// What it is about.
     pub title: &'static str,
-    /// After how long its process is ended, in seconds.
+    /// After how many seconds without a line from its process that is ended.
     pub patience: u64,
     /// Its cases, in order.
     pub cases: &'static [Case],
@@ -100,6 +100,10 @@ pub enum Line {
     Begin(Record),
     /// A result.
     End(Record),
-    /// All cases of the group have been tried.
+    /// The run cannot be made; why.
+    Refused(String),
+    /// What was made and stays on the token; a sentence.
+    Left(String),
+    /// All that was to be done is done.
     Done,
 }

@@ -1,10 +1,15 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
 use crate::groups::profile_names;
+
+/// The variable of the user's PIN, which also carries it to the groups' processes.
+pub const PIN: &str = "PKCS11_CONFORMANCE_PIN";
+/// The same of the security officer's.
+pub const SO_PIN: &str = "PKCS11_CONFORMANCE_SO_PIN";
 
 /// Tells the truth about a PKCS#11 module: tries the standard's rules, each by its clause.
 #[derive(Debug, Parser)]
@@ -50,6 +55,23 @@ pub enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Whether a run can be made, for the parent process.
+    #[command(hide = true)]
+    Check(Alone),
+    /// Destroy what a run made, for the parent process.
+    #[command(hide = true)]
+    Tidy(Alone),
+}
+
+/// A process that tries no case.
+#[derive(Args, Debug)]
+pub struct Alone {
+    /// Where it tells.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The module.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// What is tried, and how.
@@ -62,8 +84,11 @@ pub struct Target {
     #[arg(long, value_name = "LABEL")]
     pub token: Option<String>,
     /// The user's PIN. On the command line every user of the machine can see it.
-    #[arg(long, env = "PKCS11_CONFORMANCE_PIN", hide_env_values = true)]
+    #[arg(long, env = PIN, hide_env_values = true)]
     pub pin: Option<String>,
+    /// The security officer's PIN; without it nothing is tried as one.
+    #[arg(long, env = SO_PIN, hide_env_values = true)]
+    pub so_pin: Option<String>,
     /// Make no token objects and write nothing to the token.
     #[arg(long)]
     pub read_only: bool,
@@ -73,6 +98,29 @@ pub struct Target {
     /// Only the cases of this profile, whether the token claims it or not.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(profile_names()))]
     pub profile: Vec<String>,
+    /// CKA_LABEL of what the run makes on the token.
+    #[arg(long, hide = true, default_value_t = format!("{LABEL}-{}", std::process::id()))]
+    pub label: String,
+}
+
+/// How labels of this program's objects begin.
+pub const LABEL: &str = "pkcs11-conformance";
+
+impl Target {
+    /// The arguments that mean the same to another process; PINs go by their variables.
+    pub fn args(&self) -> Vec<OsString> {
+        let mut args = vec!["--module".into(), self.module.clone().into_os_string()];
+        args.extend(["--label".into(), self.label.clone().into()]);
+        for (name, value) in [
+            ("--token", self.token.as_ref().map(OsString::from)),
+            ("--profiles", self.profiles.clone().map(PathBuf::into_os_string)),
+        ] {
+            args.extend(value.into_iter().flat_map(|value| [name.into(), value]));
+        }
+        args.extend(self.read_only.then(|| "--read-only".into()));
+        args.extend(self.profile.iter().flat_map(|one| ["--profile".into(), one.into()]));
+        args
+    }
 }
 
 /// `run`.
@@ -93,7 +141,7 @@ pub struct Run {
     /// Write the result as Markdown.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Ends a group's process after so many seconds, where its own limit is longer.
+    /// Ends a group's process that tells nothing for so many seconds, instead of its own limit.
     #[arg(long, value_name = "SECONDS")]
     pub patience: Option<u64>,
     /// Failures that are known, TOML; any other failure, or one that is gone, fails the run.

@@ -17,6 +17,12 @@ pub type Rv<T = ()> = Result<T, CK_RV>;
 /// Types and encoded values.
 pub type Template = Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>;
 
+/// No CK_RV of the standard's: CKR_OK, with a length that no buffer of this call can have.
+pub const WRONG_LENGTH: CK_RV = CK_RV::MAX;
+
+/// More than any attribute's value.
+const LONGEST: CK_ULONG = 16 * 1024 * 1024;
+
 /// CKR_OK or an error.
 pub fn check(rv: CK_RV) -> Rv {
     if rv == CKR_OK { Ok(()) } else { Err(rv) }
@@ -108,6 +114,8 @@ pub struct Output {
     pub bytes: Vec<u8>,
     /// Whether bytes behind the buffer were written.
     pub overrun: bool,
+    /// Whether there was no buffer.
+    pub queried: bool,
 }
 
 impl Output {
@@ -128,12 +136,15 @@ impl Output {
             (CKR_OK, Room::Bytes(_)) => buffer[..length.min(capacity)].to_vec(),
             _ => Vec::new(),
         };
-        Output { rv, length, bytes, overrun }
+        Output { rv, length, bytes, overrun, queried: room == Room::Query }
     }
 
     /// The bytes, or the error.
     pub fn result(self) -> Rv<Vec<u8>> {
-        check(self.rv).map(|()| self.bytes)
+        check(self.rv)?;
+        // Where there was a buffer the bytes are as many as the module told, or it told too many.
+        let told = self.bytes.len() == self.length || self.bytes.is_empty() && self.queried;
+        if told { Ok(self.bytes) } else { Err(WRONG_LENGTH) }
     }
 }
 
@@ -213,6 +224,9 @@ impl Session {
         let mut count: CK_ULONG = 0;
         let args = [write(&mut found), (max as CK_ULONG).into(), place(&mut count)];
         check(self.call(C_FindObjects, &args))?;
+        if count as usize > max {
+            return Err(WRONG_LENGTH);
+        }
         found.truncate(count as usize);
         Ok(found)
     }
@@ -270,9 +284,12 @@ impl Session {
     pub fn value(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Rv<Vec<u8>> {
         let (rv, told) = self.attributes(object, &[(kind, None)]);
         check(rv)?;
-        let (rv, mut told) = self.attributes(object, &[(kind, Some(told[0].length as usize))]);
+        let room = told.first().map(|told| told.length).filter(|length| *length <= LONGEST);
+        let room = room.ok_or(WRONG_LENGTH)? as usize;
+        let (rv, mut told) = self.attributes(object, &[(kind, Some(room))]);
         check(rv)?;
-        Ok(told.swap_remove(0).value)
+        let told = told.pop().filter(|told| told.length <= room as CK_ULONG);
+        Ok(told.ok_or(WRONG_LENGTH)?.value)
     }
 
     /// One attribute that is a number.
@@ -378,6 +395,9 @@ impl Session {
         let start = write(&mut buffer);
         let args = [start, length(data), start, place(&mut size)];
         check(self.call(one_shot, &args))?;
+        if size as usize > buffer.len() {
+            return Err(WRONG_LENGTH);
+        }
         buffer.truncate(size as usize);
         Ok(buffer)
     }

@@ -1,6 +1,7 @@
 //! What a case works with: the module, the token that was chosen, sessions, and the record.
 
 use std::{
+    collections::BTreeSet,
     fmt::Display,
     fs::File,
     io::Write,
@@ -13,12 +14,15 @@ use cryptoki_sys::*;
 use crate::{
     case::{Case, Line, Outcome, Record, Status, Stop, fail, skip},
     cli::Target,
-    client::{Rv, Session, check},
+    client::{Rv, Session, WRONG_LENGTH, check},
     ffi::{Module, NULL, init_args, place, write},
     functions::Function::{self, *},
     keys::Ring,
     names,
 };
+
+/// More slots, or mechanisms, than any module lists.
+const MOST: CK_ULONG = 4096;
 
 /// What a case works with.
 pub struct Context {
@@ -35,6 +39,7 @@ pub struct Context {
     current: Record,
     instances: usize,
     started: Instant,
+    ended: BTreeSet<String>,
 }
 
 impl Context {
@@ -59,7 +64,13 @@ impl Context {
             },
             instances: 0,
             started: Instant::now(),
+            ended: BTreeSet::new(),
         })
+    }
+
+    /// The same without what an earlier process has a result of.
+    pub fn without(self, ended: BTreeSet<String>) -> Context {
+        Context { ended, ..self }
     }
 
     /// Tries one case and records what came of it.
@@ -67,13 +78,21 @@ impl Context {
         self.current.id = format!("{group}/{}", case.id);
         self.current.clause = case.clause.to_owned();
         self.current.title = case.title.to_owned();
+        if self.ended.contains(&self.current.id) {
+            return;
+        }
         self.instances = 0;
         let outcome = self.timed(None, |context| (case.run)(context));
         match outcome {
             Ok(()) if self.instances > 0 => {}
             outcome => self.record(None, outcome),
         }
-        for session in std::mem::take(&mut self.opened) {
+        self.close_from(0);
+    }
+
+    /// Closes the sessions that were opened since there were so many.
+    fn close_from(&mut self, count: usize) {
+        for session in self.opened.split_off(count.min(self.opened.len())) {
             let _ = session.close();
         }
     }
@@ -81,9 +100,14 @@ impl Context {
     /// One of several things that a case tries: a result of its own.
     pub fn each(&mut self, instance: impl Display, attempt: impl FnOnce(&mut Context) -> Outcome) {
         let instance = instance.to_string();
-        let outcome = self.timed(Some(&instance), attempt);
         self.instances += 1;
+        if self.ended.contains(&self.id(Some(&instance))) {
+            return;
+        }
+        let before = self.opened.len();
+        let outcome = self.timed(Some(&instance), attempt);
         self.record(Some(&instance), outcome);
+        self.close_from(before);
     }
 
     /// The same under a clause of its own.
@@ -122,11 +146,14 @@ impl Context {
     }
 
     fn entry(&self, instance: Option<&str>, status: Status, detail: String) -> Record {
-        let id = match instance {
+        Record { id: self.id(instance), status, detail, ..self.current.clone() }
+    }
+
+    fn id(&self, instance: Option<&str>) -> String {
+        match instance {
             Some(instance) => format!("{}[{instance}]", self.current.id),
             None => self.current.id.clone(),
-        };
-        Record { id, status, detail, ..self.current.clone() }
+        }
     }
 
     /// Tells the parent process.
@@ -153,11 +180,10 @@ impl Context {
         rv
     }
 
-    /// Ends the group's keys: what was made on the token is destroyed.
+    /// Forgets the group's keys: those of the session end with it, those of the token stay for the
+    /// run's other groups.
     pub fn drop_keys(&mut self) {
-        if let Some(ring) = self.ring.take() {
-            ring.drop_made();
-        }
+        self.ring = None;
     }
 
     /// Makes sure that the module is not initialised.
@@ -179,6 +205,7 @@ impl Context {
         if let Some(slot) = self.slot {
             return Ok(slot);
         }
+        let mut labels = Vec::new();
         for slot in need(self.slots(true), "C_GetSlotList")? {
             let Ok(info) = self.token_info(slot) else { continue };
             let label = text(&info.label);
@@ -190,11 +217,32 @@ impl Context {
                 self.slot = Some(slot);
                 return Ok(slot);
             }
+            labels.push(label);
         }
-        fail(match &self.target.token {
-            Some(label) => format!("no token is labelled {label:?}"),
-            None => "no token is there that is initialised".to_owned(),
+        let labels: Vec<String> = labels.iter().map(|label| format!("{label:?}")).collect();
+        fail(match (&self.target.token, labels.is_empty()) {
+            (Some(label), false) => {
+                format!("no token is labelled {label:?}: there are {}", labels.join(", "))
+            }
+            (Some(label), true) => format!("no token is labelled {label:?}: there is none"),
+            (None, _) => "no token is there that is initialised".to_owned(),
         })
+    }
+
+    /// Whether a run can be made: a token, and a PIN that it takes. With a wrong one each login of
+    /// each group would count, until the token is locked.
+    pub fn usable(&mut self) -> Result<(), String> {
+        let session = self.session();
+        let session = session.map_err(|(Stop::Skip(why) | Stop::Fail(why))| why)?;
+        match self.login(session) {
+            Err(
+                rv @ (CKR_PIN_INCORRECT | CKR_PIN_INVALID | CKR_PIN_LEN_RANGE | CKR_PIN_LOCKED
+                | CKR_PIN_EXPIRED),
+            ) if self.target.pin.is_some() => {
+                Err(format!("the token does not take the PIN: {}", names::rv(rv)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn expect(
@@ -212,10 +260,17 @@ impl Context {
         let present = CK_ULONG::from(present);
         let mut count: CK_ULONG = 0;
         check(self.module.call(C_GetSlotList, &[present.into(), NULL, place(&mut count)]))?;
-        let mut slots = vec![0; count as usize + 1];
+        if count > MOST {
+            return Err(WRONG_LENGTH);
+        }
         count += 1;
+        let mut slots = vec![0; count as usize];
+        let room = count;
         let args = [present.into(), write(&mut slots), place(&mut count)];
         check(self.module.call(C_GetSlotList, &args))?;
+        if count > room {
+            return Err(WRONG_LENGTH);
+        }
         slots.truncate(count as usize);
         Ok(slots)
     }
@@ -230,10 +285,13 @@ impl Context {
     /// C_GetMechanismList by its protocol.
     pub fn mechanisms(&mut self) -> Outcome<Vec<CK_MECHANISM_TYPE>> {
         let slot = self.slot()?;
-        let mut list = vec![0; 1024];
-        let mut count: CK_ULONG = 1024;
+        let mut list = vec![0; MOST as usize];
+        let mut count = MOST;
         let args = [slot.into(), write(&mut list), place(&mut count)];
         need(check(self.module.call(C_GetMechanismList, &args)), "C_GetMechanismList")?;
+        if count > MOST {
+            return need(Err(WRONG_LENGTH), "C_GetMechanismList");
+        }
         list.truncate(count as usize);
         Ok(list)
     }

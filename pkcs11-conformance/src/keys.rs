@@ -5,9 +5,11 @@ use openssl::pkey::{PKey, Public};
 
 use crate::{
     case::{Outcome, Stop},
+    cli::LABEL,
     client::{Rv, Session, Template, as_number, flag, number},
     context::{Context, need},
     mechanism::Mechanism,
+    names,
     oracle::{self, CURVES, Curve},
 };
 
@@ -61,13 +63,22 @@ pub struct Key {
     oracle: Option<PKey<Public>>,
     /// CKA_VALUE of a secret key that was made here.
     pub value: Option<Vec<u8>>,
-    /// CKA_ALLOWED_MECHANISMS of the private or secret key; none: any.
-    allowed: Vec<CK_MECHANISM_TYPE>,
+    /// CKA_ALLOWED_MECHANISMS of the private or secret key. Without the attribute: any; with an
+    /// empty one: none.
+    allowed: Option<Vec<CK_MECHANISM_TYPE>>,
 }
 
-fn allowed(session: Session, key: CK_OBJECT_HANDLE) -> Vec<CK_MECHANISM_TYPE> {
-    let bytes = session.value(key, CKA_ALLOWED_MECHANISMS).unwrap_or_default();
-    bytes.chunks(size_of::<CK_ULONG>()).filter_map(as_number).collect()
+fn allowed(session: Session, key: CK_OBJECT_HANDLE) -> Option<Vec<CK_MECHANISM_TYPE>> {
+    let bytes = session.value(key, CKA_ALLOWED_MECHANISMS).ok()?;
+    Some(bytes.chunks(size_of::<CK_ULONG>()).filter_map(as_number).collect())
+}
+
+/// A module that tells an empty list of a key that was made without one means any mechanism by it.
+fn empty_is_any(keys: &mut [Key]) {
+    let empty = Some(Vec::new());
+    if keys.iter().any(|key| key.origin == "session" && key.allowed == empty) {
+        keys.iter_mut().filter(|key| key.allowed == empty).for_each(|key| key.allowed = None);
+    }
 }
 
 impl Key {
@@ -81,9 +92,9 @@ impl Key {
         matches!(self.kind, Kind::Aes(_) | Kind::Generic(_))
     }
 
-    /// Whether its CKA_ALLOWED_MECHANISMS, where it has any, let it be used with a mechanism.
+    /// Whether its CKA_ALLOWED_MECHANISMS, where it has that, let it be used with a mechanism.
     pub fn allows(&self, kind: CK_MECHANISM_TYPE) -> bool {
-        self.allowed.is_empty() || self.allowed.contains(&kind)
+        self.allowed.as_ref().is_none_or(|allowed| allowed.contains(&kind))
     }
 }
 
@@ -93,24 +104,37 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// The keys of a group, and the session they live in.
+/// The keys of a group. The session they live in is open until its process ends.
 pub struct Ring {
-    /// Holds them, and the login.
-    pub session: Session,
     /// All of them.
     pub keys: Vec<Key>,
-    /// Token objects that were made here.
-    made: Vec<CK_OBJECT_HANDLE>,
 }
 
-impl Ring {
-    /// Ends what was made here.
-    pub fn drop_made(self) {
-        for object in self.made {
-            // Nobody is left to be told; the label says whose it is.
-            let _ = self.session.destroy(object);
+/// Destroys what the run made on the token; a sentence for each object that stayed.
+pub fn tidy(context: &mut Context) -> Result<Vec<String>, String> {
+    let session = context.user().map_err(|(Stop::Skip(why) | Stop::Fail(why))| why)?;
+    let search = || {
+        let found = session.find(&vec![(CKA_TOKEN, flag(true))]);
+        found.map_err(|rv| format!("C_FindObjects: {}", names::rv(rv)))
+    };
+    let label = |object| session.value(object, CKA_LABEL).unwrap_or_default();
+    for object in search()? {
+        if label(object) == context.target.label.as_bytes() {
+            // What stays is found again below.
+            let _ = session.destroy(object);
         }
     }
+    let left = search()?.into_iter().filter_map(|object| {
+        let label = String::from_utf8(label(object)).ok()?;
+        let class = session.ulong(object, CKA_CLASS).map_or_else(|_| "?".to_owned(), names::class);
+        let stays = format!("{class} {label:?} stays on the token");
+        let whose = match label == context.target.label {
+            true => "the module does not destroy it",
+            false => "an earlier run left it",
+        };
+        label.starts_with(LABEL).then(|| format!("{stays}: {whose}"))
+    });
+    Ok(left.collect())
 }
 
 /// The templates of a pair: what both kinds have in common is usage and where it lives.
@@ -159,7 +183,7 @@ pub fn secret(kind: Kind, value: &[u8]) -> Template {
         (CKA_TOKEN, flag(false)),
         (CKA_SENSITIVE, flag(true)),
         (CKA_EXTRACTABLE, flag(false)),
-        (CKA_LABEL, b"pkcs11-conformance".to_vec()),
+        (CKA_LABEL, LABEL.as_bytes().to_vec()),
         (CKA_VALUE, value.to_vec()),
     ];
     template.extend(uses.map(|kind| (kind, flag(true))));
@@ -200,7 +224,7 @@ impl Context {
         let mut keys = Vec::new();
         let curves = CURVES.iter().map(Kind::Ec);
         for kind in [Kind::Rsa(2048)].into_iter().chain(curves) {
-            let (mechanism, public, private) = templates(kind, false, "pkcs11-conformance");
+            let (mechanism, public, private) = templates(kind, false, LABEL);
             if offered.contains(&mechanism.kind)
                 && let Ok((public, private)) = session.generate_pair(&mechanism, &public, &private)
             {
@@ -218,23 +242,26 @@ impl Context {
                 keys.push(Key { origin, kind, public, private, oracle, value, allowed });
             }
         }
-        let found = found(session)?;
-        let mut made = Vec::new();
+        let mut found = found(session)?;
         if found.is_empty() && self.may_write().is_ok() {
-            let label = format!("pkcs11-conformance-{}", std::process::id());
+            // Other groups of the run find them; `tidy` destroys them at its end.
             for kind in [Kind::Rsa(2048), Kind::Ec(&CURVES[0])] {
-                let (mechanism, public, private) = templates(kind, true, &label);
+                let label = &self.target.label;
+                let (mechanism, mut public, mut private) = templates(kind, true, label);
+                let id = format!("{label} {kind}").into_bytes();
+                public.push((CKA_ID, id.clone()));
+                private.push((CKA_ID, id));
                 if offered.contains(&mechanism.kind)
                     && let Ok((public, private)) =
                         session.generate_pair(&mechanism, &public, &private)
                 {
-                    made.extend([private, public]);
-                    keys.push(known("token", session, Some(public), private)?);
+                    found.push(known("token", session, Some(public), private)?);
                 }
             }
         }
         keys.extend(found);
-        self.ring = Some(Ring { session, keys, made });
+        empty_is_any(&mut keys);
+        self.ring = Some(Ring { keys });
         Ok(())
     }
 }

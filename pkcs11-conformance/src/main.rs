@@ -30,7 +30,7 @@ use clap::Parser;
 
 use crate::{
     case::Status,
-    cli::{Cli, Command, Run},
+    cli::{Alone, Cli, Command, Run},
     groups::GROUPS,
     report::{Expected, Report},
 };
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
             Some(group) => runner::inside(group, first, target, &out).map(|()| true),
             None => Err(format!("no group is named {name}")),
         },
+        Command::Check(Alone { out, target }) => runner::check_inside(target, &out).map(|()| true),
+        Command::Tidy(Alone { out, target }) => runner::tidy_inside(target, &out).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -81,6 +83,7 @@ fn run(options: &Run) -> Result<bool, String> {
         None => None,
     };
     let start = Instant::now();
+    runner::check(&options.target)?;
     let mut results = Vec::new();
     for group in GROUPS {
         let asked = options.group.is_empty() && options.target.profile.is_empty()
@@ -109,6 +112,11 @@ fn run(options: &Run) -> Result<bool, String> {
         }
         results.extend(records);
     }
+    if !options.target.read_only {
+        for left in runner::tidy(&options.target)? {
+            eprintln!("{left}");
+        }
+    }
     let name = options.target.module.file_name().unwrap_or_default();
     let report = Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -117,6 +125,7 @@ fn run(options: &Run) -> Result<bool, String> {
         seconds: start.elapsed().as_secs_f64(),
         results,
     };
+    report.unique()?;
     let write = |path: &Path, text: String| {
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     };

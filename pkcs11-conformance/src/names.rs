@@ -2,10 +2,12 @@
 
 use cryptoki_sys::*;
 
+use crate::client::WRONG_LENGTH;
+
 macro_rules! names {
-    ($(#[$doc:meta])* $function:ident($type:ty) { $($name:ident)* }) => {
+    ($(#[$doc:meta])* $visible:vis $function:ident($type:ty) { $($name:ident)* }) => {
         $(#[$doc])*
-        pub fn $function(value: $type) -> String {
+        $visible fn $function(value: $type) -> String {
             const NAMES: &[($type, &str)] = &[$(($name, stringify!($name)),)*];
             match NAMES.iter().find(|(known, _)| *known == value) {
                 Some((_, name)) => (*name).to_owned(),
@@ -15,9 +17,16 @@ macro_rules! names {
     };
 }
 
+/// A CK_RV's name, or the number.
+pub fn rv(value: CK_RV) -> String {
+    match value {
+        WRONG_LENGTH => "CKR_OK with a length that cannot be".to_owned(),
+        value => standard(value),
+    }
+}
+
 names! {
-    /// A CK_RV's name, or the number.
-    rv(CK_RV) {
+    standard(CK_RV) {
         CKR_OK CKR_CANCEL CKR_HOST_MEMORY CKR_SLOT_ID_INVALID CKR_GENERAL_ERROR CKR_FUNCTION_FAILED
         CKR_ARGUMENTS_BAD CKR_NO_EVENT CKR_NEED_TO_CREATE_THREADS CKR_CANT_LOCK
         CKR_ATTRIBUTE_READ_ONLY CKR_ATTRIBUTE_SENSITIVE CKR_ATTRIBUTE_TYPE_INVALID
@@ -54,7 +63,7 @@ names! {
 
 names! {
     /// A mechanism's name, or the number.
-    mechanism(CK_MECHANISM_TYPE) {
+    pub mechanism(CK_MECHANISM_TYPE) {
         CKM_RSA_PKCS_KEY_PAIR_GEN CKM_RSA_PKCS CKM_RSA_9796 CKM_RSA_X_509 CKM_MD2_RSA_PKCS
         CKM_MD5_RSA_PKCS CKM_SHA1_RSA_PKCS CKM_RIPEMD128_RSA_PKCS CKM_RIPEMD160_RSA_PKCS
         CKM_RSA_PKCS_OAEP CKM_RSA_X9_31_KEY_PAIR_GEN CKM_RSA_X9_31 CKM_SHA1_RSA_X9_31
@@ -178,7 +187,7 @@ names! {
 
 names! {
     /// An attribute's name, or the number.
-    attribute(CK_ATTRIBUTE_TYPE) {
+    pub attribute(CK_ATTRIBUTE_TYPE) {
         CKA_CLASS CKA_TOKEN CKA_PRIVATE CKA_LABEL CKA_UNIQUE_ID CKA_APPLICATION CKA_VALUE
         CKA_OBJECT_ID CKA_CERTIFICATE_TYPE CKA_ISSUER CKA_SERIAL_NUMBER CKA_AC_ISSUER CKA_OWNER
         CKA_ATTR_TYPES CKA_TRUSTED CKA_CERTIFICATE_CATEGORY CKA_JAVA_MIDP_SECURITY_DOMAIN CKA_URL
@@ -220,7 +229,7 @@ names! {
 
 names! {
     /// An object class's name, or the number.
-    class(CK_OBJECT_CLASS) {
+    pub class(CK_OBJECT_CLASS) {
         CKO_DATA CKO_CERTIFICATE CKO_PUBLIC_KEY CKO_PRIVATE_KEY CKO_SECRET_KEY CKO_HW_FEATURE
         CKO_DOMAIN_PARAMETERS CKO_MECHANISM CKO_OTP_KEY CKO_PROFILE CKO_VALIDATION CKO_TRUST
     }

@@ -97,6 +97,21 @@ impl Report {
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    /// Fails where two results have one id: a comparison, and a list of what is expected, could not
+    /// tell them apart.
+    pub fn unique(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        let twice = self.results.iter().filter(|record| !seen.insert(record.id.as_str()));
+        let twice: BTreeSet<&str> = twice.map(|record| record.id.as_str()).collect();
+        match twice.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "results that share an id, which is a bug of this program: {}",
+                twice.into_iter().collect::<Vec<_>>().join(", ")
+            )),
+        }
+    }
+
     /// The counts of all.
     pub fn counts(&self) -> Counts {
         Counts::of(&self.results)
@@ -176,7 +191,7 @@ impl Report {
 
     /// Markdown: the counts per group, then the failures and what was skipped.
     pub fn markdown(&self) -> String {
-        let mut text = format!("# {}\n\n{}\n\n", self.module, self.counts());
+        let mut text = format!("# {}\n\n{}, {:.1} s\n\n", self.module, self.counts(), self.seconds);
         text.push_str(&table(&[("result".to_owned(), self)]));
         for (title, status) in [("Failed", Status::Failed), ("Skipped", Status::Skipped)] {
             let records: Vec<_> = self.results.iter().filter(|r| r.status == status).collect();
@@ -242,6 +257,10 @@ pub fn table(columns: &[(String, &Report)]) -> String {
     for (_, report) in columns {
         let counts = report.counts();
         let _ = write!(text, " **{} / {} / {}** |", counts.passed, counts.failed, counts.skipped);
+    }
+    text.push_str("\n| seconds | |");
+    for (_, report) in columns {
+        let _ = write!(text, " {:.0} |", report.seconds);
     }
     text.push('\n');
     text
