@@ -110,6 +110,11 @@ impl Context {
         self.close_from(before);
     }
 
+    /// The clause of the case.
+    pub fn clause(&self) -> &str {
+        &self.current.clause
+    }
+
     /// The same under a clause of its own.
     pub fn each_of(
         &mut self,
