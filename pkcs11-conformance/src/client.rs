@@ -205,6 +205,13 @@ impl Session {
         check(self.call(C_Login, &[user.into(), start, length(bytes)]))
     }
 
+    /// C_LoginUser.
+    pub fn login_user(&self, user: CK_USER_TYPE, pin: &str, name: &str) -> Rv {
+        let (pin, name) = (pin.as_bytes(), name.as_bytes());
+        let args = [user.into(), read(pin), length(pin), read(name), length(name)];
+        check(self.call(C_LoginUser, &args))
+    }
+
     /// C_Logout.
     pub fn logout(&self) -> Rv {
         check(self.call(C_Logout, &[]))

@@ -399,6 +399,11 @@ impl Context {
         }
     }
 
+    /// Closes this session too when the case ends.
+    pub fn remember(&mut self, session: Session) {
+        self.opened.push(session);
+    }
+
     /// Forgets a session that the case closed itself.
     pub fn forget(&mut self, session: Session) {
         self.opened.retain(|one| one.handle != session.handle);

@@ -66,6 +66,13 @@ pub const GROUP: Group = Group {
             run: one_way,
         },
         Case {
+            id: "template-kept",
+            clause: "4.1.1",
+            title: "A value of the template is the object's, or the template is refused: none is \
+                    ignored.",
+            run: template_kept,
+        },
+        Case {
             id: "with-session",
             clause: "5.6 C_CloseSession",
             title: "A session object is seen by other sessions, and gone with its own.",
@@ -216,6 +223,30 @@ fn one_way(context: &mut Context) -> Outcome {
     Ok(())
 }
 
+fn template_kept(context: &mut Context) -> Outcome {
+    for kind in [
+        CKA_PRIVATE,
+        CKA_SENSITIVE,
+        CKA_EXTRACTABLE,
+        CKA_MODIFIABLE,
+        CKA_COPYABLE,
+        CKA_DESTROYABLE,
+        CKA_ENCRYPT,
+        CKA_DECRYPT,
+    ] {
+        for on in [true, false] {
+            context.each(format!("{} {on}", names::attribute(kind)), |context| {
+                let session = context.user()?;
+                some_key(session, &[])?;
+                let Ok(object) = key(session, &[(kind, on)]) else { return Ok(()) };
+                let told = need(session.value(object, kind), &names::attribute(kind))?;
+                ensure(told == flag(on), || format!("the object has {told:?}"))
+            });
+        }
+    }
+    Ok(())
+}
+
 fn with_session(context: &mut Context) -> Outcome {
     let (own, other) = (context.user()?, context.session()?);
     let object = find::object(own)?;
@@ -230,6 +261,9 @@ fn private_after_logout(context: &mut Context) -> Outcome {
     // The group's own login would end with this one: its keys are of no use here.
     let session = context.user()?;
     let object = some_key(session, &[(CKA_PRIVATE, true)])?;
+    if session.value(object, CKA_PRIVATE) == Ok(flag(false)) {
+        return skip("a key made with CKA_PRIVATE true is not private: see objects/template-kept");
+    }
     need(session.logout(), "C_Logout")?;
     let rv = session.value(object, CKA_CLASS);
     let after = is(rv, CKR_OBJECT_HANDLE_INVALID, "CKA_CLASS after C_Logout");
