@@ -20,7 +20,11 @@ use self::{
         version_of_certificate,
     },
 };
-use super::{flight::Known, secret};
+use super::{
+    flight::Known,
+    outage::{is_refusal, is_silence},
+    secret,
+};
 use crate::{
     config::{KeyName, Versions, name_is_legal},
     error::{Error, Result},
@@ -62,7 +66,7 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         Plan::Label(label) => learn_label(slot, &label, wanted),
         Plan::Name(name) => learn_name(slot, &name),
         Plan::Id(id) => learn_id(slot, id),
-        Plan::All => learn_all(slot, is_open),
+        Plan::All => learn_all(slot, true),
     };
     let (certificates_too, certificates_only) = certificates::sought(wanted);
     let certificates = match certificates_too && asked.is_ok() {
@@ -70,7 +74,13 @@ pub fn find(slot: &Slot, wanted: &Wanted) -> Result<Found> {
         false => Ok(()),
     };
     let (secrets_too, secrets_only) = secret::sought(slot, wanted);
-    let secrets = if secrets_too { secret::learn(slot) } else { Ok(()) };
+    // A deadline that nobody has answered in is not spent once more.
+    let is_silent =
+        [&asked, &certificates].into_iter().filter_map(|o| o.as_ref().err()).any(is_silence);
+    let secrets = match secrets_too && !is_silent {
+        true => secret::learn(slot),
+        false => Ok(()),
+    };
     let mut found = slot.store.find(wanted, |object| slot.shows(object));
     if found.is_empty() && asked.is_ok() {
         match find_older(slot, wanted) {
@@ -296,7 +306,7 @@ fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
                         false => log::Level::Debug,
                     };
                     log::log!(level, "key '{}' is left out: {error}", row.name);
-                    let last = if is_forbidden(&error) { &mut refused } else { &mut failed };
+                    let last = if is_refusal(&error) { &mut refused } else { &mut failed };
                     *last = Some(error);
                 }
             }

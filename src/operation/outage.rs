@@ -16,6 +16,11 @@ pub fn is_refusal(error: &Error) -> bool {
     })
 }
 
+/// Nothing was heard of the service.
+pub fn is_silence(error: &Error) -> bool {
+    error.remote().is_none_or(|remote| remote.status == 0)
+}
+
 /// What failed so long ago, and was not asked for since, says nothing of the service any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 

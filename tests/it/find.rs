@@ -387,6 +387,23 @@ fn an_outage_does_not_move_a_label_to_another_version() {
     assert_eq!(public(&start().open(0)), Err(CKR_DEVICE_ERROR));
 }
 
+/// One deadline for a call: where the keys could not be had in it, secrets are not waited for too.
+#[test]
+fn a_search_for_keys_and_secrets_waits_for_a_silent_service_once() {
+    let emulator = Emulator::start(THREE);
+    let more = format!("{LIMITS}\nsecrets = ['*']");
+    let module = Module::start(&emulator.token(VAULT, &more));
+    let session = module.open(0);
+    for operation in ["keys/get", "secrets/list"] {
+        let fault = format!(r#"{{"operation": "{operation}", "delay_ms": 9000, "times": 1}}"#);
+        emulator.trouble(&fault);
+    }
+    assert_eq!(session.find(&[bytes(CKA_LABEL, "a")]), Err(CKR_DEVICE_ERROR));
+    assert_eq!(emulator.troubles(), ["secrets/list"], "not asked for");
+    emulator.no_trouble();
+    assert_eq!(session.find(&[bytes(CKA_LABEL, "a")]).map(|found| found.len()), Ok(2));
+}
+
 /// What the log says a request took is what it took, not what those before it did.
 #[test]
 fn each_request_of_a_search_has_its_own_time() {
