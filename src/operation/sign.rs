@@ -239,6 +239,7 @@ impl Padding {
                 public.verify_pss(hash, mgf, salt, input, signature)
             }
             Padding::Ecdsa => public.verify_ecdsa(input, signature),
+            // Keys of the service do not sign so: Init refuses, and bare bytes in PKCS#1 are above.
             Padding::Raw | Padding::Mac(..) => Ok(()),
         };
         checked.map_err(|_| {

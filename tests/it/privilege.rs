@@ -155,6 +155,37 @@ fn a_rotation_behind_a_public_key_of_a_file_is_told() {
     assert!(told.contains("key 'ec' signs with another key than that of"), "{told}");
 }
 
+/// Whatever the padding, and whether the service knows the hash or signs bare bytes.
+#[test]
+fn each_signature_with_another_key_than_that_of_a_file_is_told() {
+    let emulator = emulator("'sign'");
+    let more = public_keys(&emulator, VAULT, false);
+    let parameters = KeyCreateParameters {
+        kty: Some("RSA".into()),
+        key_size: Some(2048),
+        ..KeyCreateParameters::default()
+    };
+    let module = Module::start(&as_signer(&emulator, VAULT, &more));
+    let session = module.open(0);
+    let key = session.object(CKO_PRIVATE_KEY, "rsa");
+    let mechanisms = [
+        Mechanism::plain(CKM_RSA_PKCS),
+        Mechanism::plain(CKM_SHA1_RSA_PKCS),
+        Mechanism::plain(CKM_SHA384_RSA_PKCS),
+        Mechanism::pss(CKM_SHA256_RSA_PKCS_PSS, CKM_SHA256, CKG_MGF1_SHA256, 32),
+    ];
+    let sign = |mechanism| session.sign(mechanism, key, b"bytes that are no digest").map(drop);
+    mechanisms.iter().for_each(|mechanism| assert_eq!(sign(mechanism), Ok(())));
+    emulator.vault(VAULT).create_key("rsa", &parameters).unwrap();
+    for mechanism in &mechanisms {
+        assert_eq!(sign(mechanism), Err(CKR_DEVICE_ERROR), "{:#x}", mechanism.kind);
+    }
+    assert_eq!(
+        session.init(Family::Sign, &Mechanism::plain(CKM_RSA_X_509), key),
+        Err(CKR_MECHANISM_INVALID)
+    );
+}
+
 /// With `keys`, to get and to sign is enough, and to get is asked for once per key.
 #[test]
 fn named_keys_need_get_and_sign() {
