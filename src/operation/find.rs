@@ -277,6 +277,7 @@ fn learn_all(slot: &Slot, or_stale: bool) -> Result<()> {
 }
 
 fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
+    let begun = Instant::now();
     let rows = match &slot.token.keys {
         Some(keys) => keys.iter().map(Row::configured).collect(),
         None => Row::listed(&slot.vault.keys(deadline)?),
@@ -318,7 +319,7 @@ fn fetch_all(slot: &Slot, deadline: Instant) -> Result<()> {
         // One key that may not be read must not hide the others; if none may, that is the answer.
         (None, Some(error)) if !slot.store.has_keys() => Err(error),
         (None, _) => {
-            slot.store.put_listing(rows.iter().map(|row| row.name.as_str()));
+            slot.store.put_listing(rows.iter().map(|row| row.name.as_str()), begun);
             Ok(())
         }
     }

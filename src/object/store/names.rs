@@ -137,12 +137,16 @@ impl Store {
         inner.listed = None;
     }
 
-    /// Remembers that exactly `names` exist.
-    pub fn put_listing<'a>(&self, names: impl Iterator<Item = &'a str>) {
+    /// Remembers that exactly `names` existed when they were listed, at `begun` or later: what was
+    /// seen since then, a key that was made meanwhile, may be missing in the listing.
+    pub fn put_listing<'a>(&self, names: impl Iterator<Item = &'a str>, begun: Instant) {
         let mut inner = self.lock();
         let names: BTreeSet<String> = names.map(str::to_ascii_lowercase).collect();
+        let is_gone = |(name, known): &(&String, &Known)| {
+            known.seen < begun && !names.contains(name.as_str())
+        };
         let gone: Vec<String> =
-            inner.names.keys().filter(|name| !names.contains(*name)).cloned().collect();
+            inner.names.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             inner.forget(&name);
             inner.names.remove(&name);

@@ -44,8 +44,10 @@ fn a_listing_hides_what_is_gone() {
     let store = Store::new(vec![], 1);
     let kept = store.put_name("a", Found::default(), vec![object("a", "1", None, None)]);
     let gone = store.put_name("b", Found::default(), vec![object("b", "2", None, None)]);
-    store.put_listing(["A"].into_iter());
-    assert_eq!(find(&store, &vec![]), kept);
+    let begun = Instant::now();
+    let made = store.put_name("c", Found::default(), vec![object("c", "3", None, None)]);
+    store.put_listing(["A"].into_iter(), begun);
+    assert_eq!(find(&store, &vec![]), [kept, made].concat(), "one was made during the listing");
     assert!(store.object(gone[0]).is_ok());
     assert!(store.is_listed(Duration::from_secs(60)));
     assert!(!store.is_listed(Duration::ZERO));
