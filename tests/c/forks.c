@@ -1,5 +1,5 @@
-/* A host that forks while its threads use the module: forks MODULE OTHER CONFIGURATION ROUNDS.
-   OTHER is a second copy of the module. Prints how many signatures were made by how many children,
+/* A host that forks while its threads use the module: forks MODULE OTHER CONFIGURATION ROUNDS [PIN].
+   OTHER is a second copy of the module. With a PIN everybody logs in who begins anew. Prints how many signatures were made by how many children,
    and what the process had after a fifth of the rounds and at the end. */
 
 #include <pthread.h>
@@ -11,10 +11,22 @@
 
 enum { SIGNERS = 3, PATIENCE = 60 };
 
+/* C_Login and its CKU_USER. */
+enum { Login = 18, USER = 1 };
+
 static struct list *p11, *other;
-static const char *configuration;
+static const char *configuration, *pin;
 static atomic_bool done;
 static atomic_ulong signatures;
+
+/* The first session of who has initialised. */
+static unsigned long first_session(struct list *list)
+{
+    const unsigned long opened = open_session(list, 0);
+
+    if (pin != NULL) expect("C_Login", list->call[Login](opened, (unsigned long)USER, pin, strlen(pin)), OK);
+    return opened;
+}
 
 /* Signs without a pause: no request may be lost. */
 static void *signer(void *label)
@@ -52,7 +64,7 @@ static void *searcher(void *unused)
 static void begins_afresh(struct list *list)
 {
     expect("C_Initialize", list->call[Initialize](NULL), OK);
-    works(list, open_session(list, 0), "ec");
+    works(list, first_session(list), "ec");
 }
 
 /* The session of the main thread: two keys, and a signature that is half made at each fork. */
@@ -80,7 +92,7 @@ static void finalizes(void)
 {
     expect("C_Finalize", p11->call[Finalize](NULL), OK);
     expect("C_Initialize", initialize(p11, configuration), OK);
-    works(p11, open_session(p11, 0), "ec");
+    works(p11, first_session(p11), "ec");
 }
 
 static void leaves(void) {}
@@ -135,20 +147,21 @@ int main(int argc, char **argv)
     unsigned long of_main = 0;
     int rounds, round, i;
 
-    if (argc != 5) return 2;
+    if (argc != 5 && argc != 6) return 2;
+    pin = argv[5];
     configuration = argv[3];
     rounds = atoi(argv[4]);
     p11 = load(argv[1], RTLD_NOW, NULL);
     other = load(argv[2], RTLD_NOW, NULL);
     expect("C_Initialize", initialize(p11, configuration), OK);
     expect("C_Initialize of the other", initialize(other, configuration), OK);
-    session = open_session(p11, 0);
+    session = first_session(p11);
     rsa = find(p11, session, PRIVATE_KEY, "rsa");
     expect("a signature",
            sign(p11, session, SHA256_RSA_PKCS, rsa, "0123456789abcdef0123456789abcdef", whole,
                 &whole_length), OK);
     works(p11, session, "ec");
-    works(other, open_session(other, 0), "ec");
+    works(other, first_session(other), "ec");
     of_main = 3;
     half_a_signature();
     for (i = 0; i < SIGNERS; i++) {

@@ -1,7 +1,7 @@
 //! Several endpoints with the same keys: one stands in for the other.
 
 use std::{
-    env,
+    env, fs,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
@@ -13,12 +13,15 @@ use openssl::{
     ec::{EcGroup, EcKey},
     nid::Nid,
     pkey::PKey,
+    rsa::Rsa,
 };
 
 use crate::{
+    fork::in_child,
+    host::{Host, numbers, reserved},
     privilege::public_keys,
     service::Emulator,
-    token::{Family, Mechanism, Module, Parameter, Session, bytes, flag, number},
+    token::{Family, Mechanism, Module, Parameter, Session, bytes, flag, is_alone, number},
     way::{State, Way},
 };
 
@@ -223,6 +226,107 @@ fn a_secret_key_that_was_imported_twice_is_paired_by_the_configuration() {
     assert_eq!(sealed_and_opened_elsewhere(""), Err(CKR_DEVICE_ERROR));
 }
 
+/// What is wrapped at one endpoint is unwrapped at the other: by a secret key, which both have, and
+/// by a private key that goes by its public one.
+#[test]
+fn what_was_wrapped_here_is_unwrapped_there() {
+    let seed = "keys = [{ name = 'aes', kty = 'oct', size = 256, service = 'hsm1' }]";
+    let (hsms, vaults) = (Pair::of(seed, "hsm1", "hsm1"), Pair::vaults());
+    let secret = [number(CKA_CLASS, CKO_SECRET_KEY), number(CKA_KEY_TYPE, CKK_AES)];
+    let open = [flag(CKA_SENSITIVE, false), flag(CKA_EXTRACTABLE, true)];
+    for (pair, name, more, label, mechanism) in [
+        (&hsms, "hsm1", AES, "aes", Mechanism::plain(CKM_AES_KEY_WRAP)),
+        (&vaults, "kv1", "", "restored", Mechanism::oaep(CKM_SHA256, CKG_MGF1_SHA256)),
+        (&vaults, "kv1", "", "restored", Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1)),
+    ] {
+        pair.first.set(State::Open);
+        let module = Module::start(&pair.token(name, more, ""));
+        let session = module.open(0);
+        let (unwrapping, wrapping) = match label {
+            "aes" => [session.object(CKO_SECRET_KEY, label); 2].into(),
+            _ => session.pair(label),
+        };
+        let value = [bytes(CKA_VALUE, [5; 16])];
+        let key = session.create(&[&secret[..], &open, &value].concat()).unwrap();
+        let wrapped = session.wrap(&mechanism, wrapping, key).unwrap();
+        pair.first.set(State::Refused);
+        pair.emulator.reset();
+        let template = [&secret[..], &open].concat();
+        let there = session.unwrap(&mechanism, unwrapping, &wrapped, &template).unwrap();
+        assert_eq!(session.value(there, CKA_VALUE).unwrap(), [5; 16], "{label}");
+        let stand_in = if name == "kv1" { "kv2" } else { name };
+        assert_eq!(pair.emulator.counts(stand_in).get("keys/unwrapkey"), Some(&1), "{label}");
+        // And back, by the secret key, whose wrapping is the service's.
+        if label == "aes" {
+            let wrapped = session.wrap(&mechanism, wrapping, key).unwrap();
+            pair.first.set(State::Open);
+            pair.second.set(State::Refused);
+            thread::sleep(Duration::from_millis(800));
+            let back = session.unwrap(&mechanism, unwrapping, &wrapped, &template).unwrap();
+            assert_eq!(session.value(back, CKA_VALUE).unwrap(), [5; 16]);
+            pair.second.set(State::Open);
+        }
+    }
+}
+
+/// What a parent has learnt about its stand-in is nothing a child asks again.
+#[test]
+fn a_child_goes_on_at_the_stand_in() {
+    if !is_alone("failover::a_child_goes_on_at_the_stand_in", &[]) {
+        return;
+    }
+    let pair = Pair::vaults();
+    let module = Module::start(&pair.token("kv1", "", ""));
+    let session = module.open(0);
+    let keys = ["imported", "restored"].map(|label| session.pair(label));
+    pair.first.set(State::Refused);
+    for (private, public) in keys {
+        sign_and_verify(&session, private, public).unwrap();
+    }
+    pair.emulator.reset();
+    in_child(|| {
+        for (private, public) in keys {
+            sign_and_verify(&session, private, public).unwrap();
+        }
+    });
+    let counts: Vec<_> = pair.emulator.counts("kv2").into_iter().collect();
+    assert_eq!(counts, [("keys/sign".into(), 2)], "their versions are known");
+}
+
+/// A parent whose threads use the stand-in while it forks, with somebody logged in and metrics:
+/// children go on, with the login and what is known of the stand-in, or begin anew.
+#[test]
+fn children_of_a_busy_parent_keep_its_login_and_its_stand_in() {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let ec = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let seed: String = [("ec", "EC", ec), ("rsa", "RSA", rsa)]
+        .into_iter()
+        .map(|(name, kty, key)| {
+            let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+            format!("[[keys]]\nname = '{name}'\nkty = '{kty}'\npem = '''\n{pem}'''\n")
+        })
+        .collect();
+    // Imported into each, so that the versions differ.
+    let pair = Pair::of(&seed, "kv1", "kv2");
+    let (client, secret) = pair.emulator.client_and_secret();
+    let token = pair.token("kv1", "login = \"client-secret\"", "");
+    let token = token.replace("failover_interval = '700ms'", "failover_interval = '1h'");
+    let metrics = tempfile::tempdir().unwrap();
+    let toml = format!("metrics_dir = '{}'\n{token}", metrics.path().display());
+    let host = Host::compile("forks.c", &[]);
+    let copy = host.copy().display().to_string();
+    pair.first.set(State::Refused);
+    let pin = format!("{client}:{secret}");
+    let out = host.run(&[&copy, &reserved(&toml), "60", &pin]);
+    let [signatures, ..] = numbers(&out)[..] else { panic!("{out}") };
+    let counts = pair.emulator.counts("kv2");
+    assert_eq!(counts["keys/sign"], u64::try_from(signatures).unwrap(), "{out}");
+    assert_eq!(pair.emulator.requests("kv1"), 0);
+    let files = fs::read_dir(metrics.path()).unwrap().count();
+    assert!((1..=3).contains(&files), "the parent's, and of who has ended since: {files}");
+}
+
 /// The first version that tells the size of an AES key.
 const AES: &str = "api_version = '2025-07-01'";
 
@@ -301,9 +405,30 @@ fn no_signature_fails_while_endpoints_come_and_go() {
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
     let pair = Pair::vaults();
     let module = Module::start(&pair.token("kv1", "", ""));
+    let seed = "keys = [{ name = 'aes', kty = 'oct', size = 256, service = 'hsm1' }]";
+    let hsms = Pair::of(seed, "hsm1", "hsm1");
+    let hsm_module = Module::start(&hsms.token("hsm1", AES, ""));
     let (over, signed, slowest) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let mut turns = 0;
+    let opened = AtomicU64::new(0);
+    let mut turns = 0_usize;
     thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let session = hsm_module.open(0);
+                let key = session.object(CKO_SECRET_KEY, "aes");
+                while !over.load(SeqCst) {
+                    let sealed = session.run(Family::Encrypt, &cbc(), key, b"plaintext");
+                    let plain = sealed
+                        .and_then(|sealed| session.run(Family::Decrypt, &cbc(), key, &sealed));
+                    if plain.is_err() {
+                        over.store(true, SeqCst);
+                    }
+                    assert_eq!(plain.as_deref(), Ok(b"plaintext".as_slice()));
+                    opened.fetch_add(1, SeqCst);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
         for number in 0..8 {
             let (module, over, signed, slowest) = (&module, &over, &signed, &slowest);
             scope.spawn(move || {
@@ -325,15 +450,25 @@ fn no_signature_fails_while_endpoints_come_and_go() {
             });
         }
         while Instant::now() < end && !over.load(SeqCst) {
-            let (way, state) = match turns % 4 {
-                0 => (&pair.first, State::Refused),
-                1 => (&pair.second, State::Refused),
-                2 => (&pair.first, State::Silent),
-                _ => (&pair.second, State::Silent),
-            };
-            way.set(state);
+            let away = [State::Refused, State::Silent];
+            match turns % 6 {
+                // The machine is there, and its service fails.
+                turn @ (4 | 5) => pair.emulator.trouble(&format!(
+                    "{{\"service\": \"vault:{}\", \"operation\": \"keys/sign\", \"status\": {}}}",
+                    ["kv1", "kv2"][turn - 4],
+                    [500, 503][turn - 4],
+                )),
+                turn => {
+                    for pair in [&pair, &hsms] {
+                        [&pair.first, &pair.second][turn % 2].set(away[turn / 2]);
+                    }
+                }
+            }
             thread::sleep(Duration::from_millis(1200));
-            way.set(State::Open);
+            pair.emulator.no_trouble();
+            for pair in [&pair, &hsms] {
+                [&pair.first, &pair.second].iter().for_each(|way| way.set(State::Open));
+            }
             // Long enough that whoever has seen one away comes back before the other goes.
             thread::sleep(Duration::from_millis(1200));
             turns += 1;
@@ -341,8 +476,12 @@ fn no_signature_fails_while_endpoints_come_and_go() {
         over.store(true, SeqCst);
     });
     let (signed, slowest) = (signed.load(SeqCst), slowest.load(SeqCst));
-    eprintln!("failover: {turns} outages, {signed} signatures, all good; slowest {slowest} ms");
-    assert!(signed > 100, "{signed}");
+    let opened = opened.load(SeqCst);
+    eprintln!(
+        "failover: {turns} outages, {signed} signatures and {opened} decryptions, all good; \
+         slowest signature {slowest} ms"
+    );
+    assert!(signed > 100 && opened > 50, "{signed}, {opened}");
     let counts = ["kv1", "kv2"].map(|name| pair.emulator.counts(name)["keys/sign"]);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
