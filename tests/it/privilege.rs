@@ -16,8 +16,10 @@ use openssl::pkey::PKey;
 
 use crate::{
     identity::self_made,
+    life::{on_token, rsa_template},
     service::{Emulator, HSM, VAULT},
-    token::{Family, Mechanism, Module, bytes, number},
+    signing::P256,
+    token::{Family, Mechanism, Module, Parameter, Rv, Session, bytes, flag, number},
 };
 
 const SEED: &str = "keys = [{ name = 'rsa', kty = 'RSA', size = 2048 }, \
@@ -287,5 +289,196 @@ fn each_missing_permission_is_named_with_its_scope() {
         }
         assert!(wrong.is_empty(), "{service}:\n{}", wrong.join("\n"));
         assert_eq!(asked.len(), if service == VAULT { 27 } else { 24 }, "{asked:?}");
+    }
+}
+
+/// Something that needs one permission, with what needs no other prepared by who may all.
+struct Deed {
+    /// What the identity lacks: a permission on keys, any on certificates, or to get secrets.
+    lacking: &'static str,
+    operation: Operation,
+    /// The function that is refused; none where the refusal only hides something.
+    function: Option<&'static str>,
+    perform: fn(&Session<'_>, &[u8]) -> Rv,
+}
+
+const KEY_PERMISSIONS: [&str; 11] = [
+    "get",
+    "list",
+    "create",
+    "import",
+    "update",
+    "delete",
+    "encrypt",
+    "decrypt",
+    "wrapKey",
+    "unwrapKey",
+    "sign",
+];
+
+fn deeds() -> Vec<Deed> {
+    use Operation::*;
+    let deed = |lacking, operation, function, perform| Deed {
+        lacking,
+        operation,
+        function: Some(function),
+        perform,
+    };
+    vec![
+        deed("get", GetKey, "C_FindObjectsInit", |s, _| {
+            s.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY), bytes(CKA_LABEL, "rsa")]).map(drop)
+        }),
+        deed("list", ListKeys, "C_FindObjectsInit", |s, _| {
+            s.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).map(drop)
+        }),
+        deed("sign", Sign, "C_Sign", |s, _| {
+            let key = s.object(CKO_PRIVATE_KEY, "rsa");
+            s.sign(&Mechanism::plain(CKM_SHA256_RSA_PKCS), key, b"data").map(drop)
+        }),
+        deed("decrypt", Decrypt, "C_Decrypt", |s, sealed| {
+            let key = s.object(CKO_PRIVATE_KEY, "rsa");
+            s.run(Family::Decrypt, &Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1), key, sealed)
+                .map(drop)
+        }),
+        deed("unwrapKey", UnwrapKey, "C_UnwrapKey", |s, sealed| {
+            let key = s.object(CKO_PRIVATE_KEY, "rsa");
+            let aes = [number(CKA_CLASS, CKO_SECRET_KEY), number(CKA_KEY_TYPE, CKK_AES)];
+            s.unwrap(&Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1), key, sealed, &aes).map(drop)
+        }),
+        deed("wrapKey", WrapKey, "C_WrapKey", |s, _| {
+            let key = s.object(CKO_SECRET_KEY, "aes");
+            let value = [
+                number(CKA_CLASS, CKO_SECRET_KEY),
+                number(CKA_KEY_TYPE, CKK_AES),
+                bytes(CKA_VALUE, [7; 16]),
+                flag(CKA_EXTRACTABLE, true),
+            ];
+            let wrapped = s.create(&value).expect("a session key");
+            s.wrap(&Mechanism::plain(CKM_AES_KEY_WRAP), key, wrapped).map(drop)
+        }),
+        deed("encrypt", Encrypt, "C_Encrypt", |s, _| {
+            let key = s.object(CKO_SECRET_KEY, "aes");
+            let cbc =
+                Mechanism { kind: CKM_AES_CBC_PAD, parameter: Parameter::Bytes([9; 16].into()) };
+            s.run(Family::Encrypt, &cbc, key, b"data").map(drop)
+        }),
+        deed("create", CreateKey, "C_GenerateKeyPair", |s, _| {
+            let public = [vec![bytes(CKA_EC_PARAMS, P256)], on_token("made")].concat();
+            s.generate(&Mechanism::plain(CKM_EC_KEY_PAIR_GEN), &public, &on_token("made")).map(drop)
+        }),
+        deed("import", ImportKey, "C_CreateObject", |s, _| {
+            let key = openssl::rsa::Rsa::generate(2048).expect("a key");
+            s.create(&[rsa_template(&key), on_token("brought")].concat()).map(drop)
+        }),
+        deed("delete", DeleteKey, "C_DestroyObject", |s, _| {
+            s.destroy(s.object(CKO_PRIVATE_KEY, "ec"))
+        }),
+        deed("secrets", GetSecret, "C_GetAttributeValue", |s, _| {
+            s.value(s.object(CKO_DATA, "kept"), CKA_VALUE).map(drop)
+        }),
+        // A certificate that may not be had hides no key (design): it is only told.
+        Deed {
+            lacking: "certificates",
+            operation: GetCertificate,
+            function: None,
+            perform: |s, _| {
+                s.object(CKO_PRIVATE_KEY, "tls");
+                let all = s.find(&[number(CKA_CLASS, CKO_CERTIFICATE), bytes(CKA_LABEL, "tls")])?;
+                assert!(all.is_empty());
+                Ok(())
+            },
+        },
+    ]
+}
+
+/// What an operator reads, from the C function that a client called to the data action to grant:
+/// one line each, for an identity that lacks this permission and no other.
+#[test]
+fn each_c_function_tells_the_permission_it_lacks() {
+    let deeds = deeds();
+    let quoted = |all: &[&str]| -> String {
+        all.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ")
+    };
+    let clients: String = deeds
+        .iter()
+        .map(|deed| {
+            let keys: Vec<_> =
+                KEY_PERMISSIONS.into_iter().filter(|name| *name != deed.lacking).collect();
+            let mut client = format!(
+                "[[client]]\nid = 'no-{0}'\nsecret = 'kept-from-everybody-{0:.3}'\nkeys = [{1}]\n",
+                deed.lacking,
+                quoted(&keys)
+            );
+            // A secret is found where it is listed, and its value is another matter.
+            client += match deed.lacking {
+                "certificates" => "certificates = []\n",
+                "secrets" => "secrets = ['list']\n",
+                _ => "",
+            };
+            client
+        })
+        .collect();
+    let seed = "
+        keys = [
+            { name = 'rsa', kty = 'RSA', size = 2048 },
+            { name = 'ec', kty = 'EC', curve = 'P-256' },
+            { name = 'aes', kty = 'oct-HSM', size = 256, service = 'hsm1' },
+        ]
+        certificates = [{ name = 'tls', subject = 'CN=tls' }]
+        secrets = [{ name = 'kept', value = 'a value that a vault keeps' }]";
+    let services = format!("[[vault]]\nname = '{VAULT}'\n[[hsm]]\nname = '{HSM}'\n");
+    let switches = "[switches]\npermission_model = 'rbac'\n";
+    let emulator = Emulator::configured(seed, &format!("{services}{clients}{switches}"));
+    let (client, secret) = emulator.client_and_secret();
+    for service in [VAULT, HSM] {
+        let more = match service {
+            VAULT => "allow_delete = true\nsecrets = ['kept']",
+            _ => "allow_delete = true\napi_version = '2025-07-01'",
+        };
+        let module = Module::load();
+        let all = emulator.token(service, more);
+        assert_eq!(module.initialize(&all), Ok(()));
+        let session = module.open(0);
+        let oaep = Mechanism::oaep(CKM_SHA_1, CKG_MGF1_SHA1);
+        let sealed = session.run(Family::Encrypt, &oaep, session.pair("rsa").1, &[7; 16]).unwrap();
+        assert_eq!(module.finalize(), Ok(()));
+        for deed in &deeds {
+            let only = match deed.operation {
+                Operation::GetCertificate | Operation::GetSecret => VAULT,
+                Operation::WrapKey | Operation::Encrypt => HSM,
+                _ => service,
+            };
+            if only != service {
+                continue;
+            }
+            let what = format!("{service}, {}", deed.lacking);
+            let log = emulator.folder.path().join(&what);
+            let toml = all
+                .replace(&client, &format!("no-{}", deed.lacking))
+                .replace(&secret, &format!("kept-from-everybody-{:.3}", deed.lacking));
+            let sink = format!("[log]\nlevel = 'info'\nsink = 'file:{}'\n", log.display());
+            assert_eq!(module.initialize_as_is(&format!("{sink}{toml}")), Ok(()));
+            let outcome = (deed.perform)(&module.open(0), &sealed);
+            let told = fs::read_to_string(&log).unwrap_or_default();
+            let forbidden = [CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_FUNCTION_REJECTED];
+            match deed.function {
+                None => assert_eq!(outcome, Ok(()), "{what}"),
+                Some(_) => {
+                    assert!(outcome.is_err_and(|rv| forbidden.contains(&rv)), "{what}: {outcome:?}")
+                }
+            }
+            let kind = if service == VAULT { Service::Vault } else { Service::ManagedHsm };
+            let action = deed.operation.data_action(kind);
+            let lacks = format!("the identity lacks data action {action}");
+            let lines: Vec<_> = told.lines().filter(|line| line.contains(&lacks)).collect();
+            let [line] = lines[..] else { panic!("{what}: {told}") };
+            let head = match deed.function {
+                Some(function) => format!(" ERROR akv_pkcs11::abi {function}: token '{service}': "),
+                None => " INFO ".to_owned(),
+            };
+            assert!(line.contains(&head) && line.contains("; grant it on "), "{what}: {line}");
+            assert!(line.contains(deed.operation.name()), "{what}: {line}");
+            assert_eq!(module.finalize(), Ok(()));
+        }
     }
 }
