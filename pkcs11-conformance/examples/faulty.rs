@@ -65,6 +65,27 @@ const FAULTS: &[Fault] = &[
     ("reserved-ignored", |list| list.C_Initialize = Some(initialize_reserved)),
     ("accepts-any-message", |list| list.C_VerifyMessage = Some(verify_message_anything)),
     ("login-user-missing", |list| list.C_LoginUser = Some(login_user_not)),
+    ("crash-within", |list| list.C_GetMechanismInfo = Some(mechanism_info_crash_once)),
+    ("slow", |list| list.C_GetMechanismInfo = Some(mechanism_info_slow)),
+    ("stubs", |list| {
+        list.C_Sign = Some(sign_stub);
+        list.C_SeedRandom = Some(seed_stub);
+    }),
+    ("destroys-nothing", |list| list.C_DestroyObject = Some(destroy_refused)),
+    ("length-of-minus-one", |list| list.C_GetAttributeValue = Some(attributes_minus_one)),
+    ("reserved-flags", |list| list.C_GetInfo = Some(info_flags)),
+    ("kept-after-wrong-signature", |list| {
+        list.C_VerifyInit = Some(verify_init_noted);
+        list.C_Verify = Some(verify_kept);
+    }),
+    ("session-cancel-ignored", |list| list.C_SessionCancel = Some(session_cancel_ignored)),
+    ("null-mechanism-ignored", |list| list.C_SignInit = Some(sign_init_null_ignored)),
+    ("oaep-label-ignored", |list| list.C_DecryptInit = Some(decrypt_init_no_label)),
+    ("oaep-mgf-ignored", |list| list.C_DecryptInit = Some(decrypt_init_mgf_sha1)),
+    ("gcm-tag-ignored", |list| list.C_Decrypt = Some(decrypt_tag_ignored)),
+    ("object-outlives-session", |list| list.C_CloseSession = Some(close_session_not)),
+    ("unlisted-works", |list| list.C_GetMechanismList = Some(mechanism_list_short)),
+    ("mutex-leaked", |list| list.C_Initialize = Some(initialize_mutex_leaked)),
 ];
 
 /// The list of 2.40, with the fault.
@@ -180,6 +201,8 @@ macro_rules! entries {
 
 /// What C_DigestInit was given last.
 static LAST: AtomicU64 = AtomicU64::new(0);
+/// And the key that C_VerifyInit was given.
+static KEY: AtomicU64 = AtomicU64::new(0);
 /// The process that initialised first.
 static FIRST: AtomicU64 = AtomicU64::new(0);
 
@@ -211,6 +234,44 @@ fn spoil(rv: CK_RV, out: Bytes, length: Length) -> CK_RV {
 unsafe fn slice_of<'a>(start: Bytes, length: CK_ULONG) -> &'a mut [u8] {
     // SAFETY: the caller says that so many bytes are there.
     unsafe { slice::from_raw_parts_mut(start, length as usize) }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the C edge of the fixture")]
+unsafe fn mechanisms<'a>(start: *mut CK_MECHANISM_TYPE, count: CK_ULONG) -> &'a mut [CK_ULONG] {
+    // SAFETY: the caller says that so many are there.
+    unsafe { slice::from_raw_parts_mut(start, count as usize) }
+}
+
+/// A mechanism's OAEP parameter, changed.
+struct Oaep {
+    parameter: CK_RSA_PKCS_OAEP_PARAMS,
+    mechanism: Option<CK_MECHANISM>,
+}
+
+impl Oaep {
+    fn with(mechanism: *mut CK_MECHANISM, change: fn(&mut CK_RSA_PKCS_OAEP_PARAMS)) -> Oaep {
+        let mut oaep = Oaep { parameter: CK_RSA_PKCS_OAEP_PARAMS::default(), mechanism: None };
+        // SAFETY: the caller of the entry promises a mechanism, or NULL.
+        let Some(given) = (unsafe { mechanism.as_ref() }) else { return oaep };
+        let size = size_of::<CK_RSA_PKCS_OAEP_PARAMS>() as CK_ULONG;
+        if given.mechanism == CKM_RSA_PKCS_OAEP && given.ulParameterLen == size {
+            // SAFETY: a parameter of this length is of this type.
+            oaep.parameter = unsafe { given.pParameter.cast::<CK_RSA_PKCS_OAEP_PARAMS>().read() };
+            change(&mut oaep.parameter);
+            oaep.mechanism = Some(*given);
+        }
+        oaep
+    }
+
+    fn mechanism(&mut self, given: *mut CK_MECHANISM) -> *mut CK_MECHANISM {
+        match &mut self.mechanism {
+            Some(mechanism) => {
+                mechanism.pParameter = ptr::from_mut(&mut self.parameter).cast();
+                mechanism
+            }
+            None => given,
+        }
+    }
 }
 
 entries! {
@@ -385,6 +446,111 @@ entries! {
             CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE => CKR_OK,
             rv => rv,
         }
+    }
+    mechanism_info_crash_once(slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE,
+        info: *mut CK_MECHANISM_INFO) {
+        if kind == CKM_SHA384 {
+            std::process::abort();
+        }
+        real!(C_GetMechanismInfo(slot, kind, info))
+    }
+    mechanism_info_slow(slot: CK_SLOT_ID, kind: CK_MECHANISM_TYPE,
+        info: *mut CK_MECHANISM_INFO) {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        real!(C_GetMechanismInfo(slot, kind, info))
+    }
+    sign_stub(_h: CK_SESSION_HANDLE, _d: Bytes, _n: CK_ULONG, _out: Bytes, _l: Length) {
+        CKR_FUNCTION_NOT_SUPPORTED
+    }
+    seed_stub(_h: CK_SESSION_HANDLE, _d: Bytes, _n: CK_ULONG) { CKR_FUNCTION_NOT_SUPPORTED }
+    destroy_refused(_h: CK_SESSION_HANDLE, _o: CK_OBJECT_HANDLE) { CKR_ACTION_PROHIBITED }
+    attributes_minus_one(h: CK_SESSION_HANDLE, o: CK_OBJECT_HANDLE, t: *mut CK_ATTRIBUTE,
+        n: CK_ULONG) {
+        let rv = real!(C_GetAttributeValue(h, o, t, n));
+        // SAFETY: the caller promises a template, which has an attribute where n is 1.
+        if rv == CKR_OK && n == 1 && unsafe { (*t).type_ } == CKA_LABEL {
+            // SAFETY: as above.
+            unsafe { (*t).ulValueLen = CK_UNAVAILABLE_INFORMATION };
+        }
+        rv
+    }
+    info_flags(info: *mut CK_INFO) {
+        let rv = real!(C_GetInfo(info));
+        if rv == CKR_OK {
+            // SAFETY: the real module has just written there.
+            unsafe { (*info).flags = 1 };
+        }
+        rv
+    }
+    verify_init_noted(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) {
+        let rv = real!(C_VerifyInit(h, m, key));
+        if rv == CKR_OK && !m.is_null() {
+            // SAFETY: the real module has just read it.
+            LAST.store(unsafe { (*m).mechanism }, Ordering::SeqCst);
+            KEY.store(key, Ordering::SeqCst);
+        }
+        rv
+    }
+    verify_kept(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, sig: Bytes, l: CK_ULONG) {
+        let rv = real!(C_Verify(h, d, n, sig, l));
+        if rv == CKR_SIGNATURE_INVALID {
+            let kind = LAST.load(Ordering::SeqCst);
+            let mut mechanism = CK_MECHANISM { mechanism: kind, ..CK_MECHANISM::default() };
+            let _ = real!(C_VerifyInit(h, &raw mut mechanism, KEY.load(Ordering::SeqCst)));
+        }
+        rv
+    }
+    session_cancel_ignored(_h: CK_SESSION_HANDLE, _flags: CK_FLAGS) { CKR_OK }
+    sign_init_null_ignored(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) {
+        match m.is_null() {
+            true => CKR_OK,
+            false => real!(C_SignInit(h, m, key)),
+        }
+    }
+    decrypt_init_no_label(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) {
+        let mut other = Oaep::with(m, |parameter| {
+            parameter.pSourceData = ptr::null_mut();
+            parameter.ulSourceDataLen = 0;
+        });
+        real!(C_DecryptInit(h, other.mechanism(m), key))
+    }
+    decrypt_init_mgf_sha1(h: CK_SESSION_HANDLE, m: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) {
+        let mut other = Oaep::with(m, |parameter| parameter.mgf = CKG_MGF1_SHA1);
+        real!(C_DecryptInit(h, other.mechanism(m), key))
+    }
+    decrypt_tag_ignored(h: CK_SESSION_HANDLE, d: Bytes, n: CK_ULONG, out: Bytes, l: Length) {
+        match real!(C_Decrypt(h, d, n, out, l)) {
+            // What SoftHSM says of a wrong tag, and what others do.
+            CKR_GENERAL_ERROR | CKR_ENCRYPTED_DATA_INVALID | CKR_AEAD_DECRYPT_FAILED => CKR_OK,
+            rv => rv,
+        }
+    }
+    close_session_not(_h: CK_SESSION_HANDLE) { CKR_OK }
+    mechanism_list_short(slot: CK_SLOT_ID, list: *mut CK_MECHANISM_TYPE, count: Length) {
+        let rv = real!(C_GetMechanismList(slot, list, count));
+        if rv == CKR_OK && read(count) > 0 {
+            if !list.is_null() {
+                // SAFETY: the real module has just written as many there.
+                let listed = unsafe { mechanisms(list, read(count)) };
+                // The last one takes its place.
+                if let Some(at) = listed.iter().position(|kind| *kind == CKM_SHA256) {
+                    listed.swap(at, listed.len() - 1);
+                }
+            }
+            set(count, read(count) - 1);
+        }
+        rv
+    }
+    initialize_mutex_leaked(args: *mut std::os::raw::c_void) {
+        let rv = real!(C_Initialize(args));
+        if rv == CKR_OK && !args.is_null() {
+            // SAFETY: the caller promises a CK_C_INITIALIZE_ARGS, which the real module has taken.
+            let create = unsafe { (*args.cast::<CK_C_INITIALIZE_ARGS>()).CreateMutex };
+            let mut mutex = ptr::null_mut();
+            // SAFETY: the function is the caller's, and the place is live.
+            let _ = create.map(|create| unsafe { create(&raw mut mutex) });
+        }
+        rv
     }
     login_user_not(_h: CK_SESSION_HANDLE, _kind: CK_USER_TYPE, _pin: Bytes, _pn: CK_ULONG,
         _name: Bytes, _nn: CK_ULONG) {

@@ -5,16 +5,37 @@ use cryptoki_sys::*;
 use crate::client::WRONG_LENGTH;
 
 macro_rules! names {
-    ($(#[$doc:meta])* $visible:vis $function:ident($type:ty) { $($name:ident)* }) => {
+    ($(#[$doc:meta])* $visible:vis $function:ident in $table:ident($type:ty) { $($name:ident)* }) => {
+        const $table: &[($type, &str)] = &[$(($name, stringify!($name)),)*];
+
         $(#[$doc])*
         $visible fn $function(value: $type) -> String {
-            const NAMES: &[($type, &str)] = &[$(($name, stringify!($name)),)*];
-            match NAMES.iter().find(|(known, _)| *known == value) {
+            match $table.iter().find(|(known, _)| *known == value) {
                 Some((_, name)) => (*name).to_owned(),
                 None => format!("{value:#x}"),
             }
         }
     };
+}
+
+/// The number of this name.
+fn named<T: Copy>(table: &[(T, &str)], name: &str) -> Option<T> {
+    table.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+}
+
+/// The mechanism of this name, without `CKM_`.
+pub fn mechanism_named(name: &str) -> Option<CK_MECHANISM_TYPE> {
+    named(MECHANISMS, &format!("CKM_{name}"))
+}
+
+/// The attribute of this name, without `CKA_`.
+pub fn attribute_named(name: &str) -> Option<CK_ATTRIBUTE_TYPE> {
+    named(ATTRIBUTES, &format!("CKA_{name}"))
+}
+
+/// The class of objects of this name, without `CKO_`.
+pub fn class_named(name: &str) -> Option<CK_OBJECT_CLASS> {
+    named(CLASSES, &format!("CKO_{name}"))
 }
 
 /// A CK_RV's name, or the number.
@@ -26,7 +47,7 @@ pub fn rv(value: CK_RV) -> String {
 }
 
 names! {
-    standard(CK_RV) {
+    standard in RESULTS(CK_RV) {
         CKR_OK CKR_CANCEL CKR_HOST_MEMORY CKR_SLOT_ID_INVALID CKR_GENERAL_ERROR CKR_FUNCTION_FAILED
         CKR_ARGUMENTS_BAD CKR_NO_EVENT CKR_NEED_TO_CREATE_THREADS CKR_CANT_LOCK
         CKR_ATTRIBUTE_READ_ONLY CKR_ATTRIBUTE_SENSITIVE CKR_ATTRIBUTE_TYPE_INVALID
@@ -63,7 +84,7 @@ names! {
 
 names! {
     /// A mechanism's name, or the number.
-    pub mechanism(CK_MECHANISM_TYPE) {
+    pub mechanism in MECHANISMS(CK_MECHANISM_TYPE) {
         CKM_RSA_PKCS_KEY_PAIR_GEN CKM_RSA_PKCS CKM_RSA_9796 CKM_RSA_X_509 CKM_MD2_RSA_PKCS
         CKM_MD5_RSA_PKCS CKM_SHA1_RSA_PKCS CKM_RIPEMD128_RSA_PKCS CKM_RIPEMD160_RSA_PKCS
         CKM_RSA_PKCS_OAEP CKM_RSA_X9_31_KEY_PAIR_GEN CKM_RSA_X9_31 CKM_SHA1_RSA_X9_31
@@ -187,7 +208,7 @@ names! {
 
 names! {
     /// An attribute's name, or the number.
-    pub attribute(CK_ATTRIBUTE_TYPE) {
+    pub attribute in ATTRIBUTES(CK_ATTRIBUTE_TYPE) {
         CKA_CLASS CKA_TOKEN CKA_PRIVATE CKA_LABEL CKA_UNIQUE_ID CKA_APPLICATION CKA_VALUE
         CKA_OBJECT_ID CKA_CERTIFICATE_TYPE CKA_ISSUER CKA_SERIAL_NUMBER CKA_AC_ISSUER CKA_OWNER
         CKA_ATTR_TYPES CKA_TRUSTED CKA_CERTIFICATE_CATEGORY CKA_JAVA_MIDP_SECURITY_DOMAIN CKA_URL
@@ -229,7 +250,7 @@ names! {
 
 names! {
     /// An object class's name, or the number.
-    pub class(CK_OBJECT_CLASS) {
+    pub class in CLASSES(CK_OBJECT_CLASS) {
         CKO_DATA CKO_CERTIFICATE CKO_PUBLIC_KEY CKO_PRIVATE_KEY CKO_SECRET_KEY CKO_HW_FEATURE
         CKO_DOMAIN_PARAMETERS CKO_MECHANISM CKO_OTP_KEY CKO_PROFILE CKO_VALIDATION CKO_TRUST
     }

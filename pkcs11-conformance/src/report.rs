@@ -75,8 +75,7 @@ pub struct Expected {
 pub struct ExpectedFailure {
     /// The results' ids; `*` at the end of one stands for anything.
     pub ids: Vec<String>,
-    /// The clause that is broken.
-    #[allow(dead_code, reason = "read by people")]
+    /// The clauses that are broken: each is one of the results', or what one begins with.
     pub clause: String,
     /// Why, in a sentence.
     #[allow(dead_code, reason = "read by people")]
@@ -87,6 +86,21 @@ fn covers(pattern: &str, id: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => id.starts_with(start),
         None => id == pattern,
+    }
+}
+
+impl ExpectedFailure {
+    fn covers(&self, record: &Record) -> bool {
+        self.ids.iter().any(|id| covers(id, &record.id))
+    }
+
+    fn names_clause_of(&self, record: &Record) -> bool {
+        let begins = |one: &str, part: &str| {
+            one.strip_prefix(part)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '.']))
+        };
+        let named = |part: &str| record.clause.split(", ").any(|one| begins(one, part));
+        self.clause.split(", ").all(named)
     }
 }
 
@@ -123,10 +137,17 @@ impl Report {
 
     /// What differs from the expected failures, a sentence each.
     pub fn surprises(&self, expected: &Expected) -> Vec<String> {
+        let mut surprises = Vec::new();
+        for record in self.failures() {
+            let mut entries = expected.failure.iter().filter(|one| one.covers(record)).peekable();
+            if entries.peek().is_none() {
+                surprises.push(format!("{} fails and is not expected to", record.id));
+            } else if let Some(one) = entries.find(|one| !one.names_clause_of(record)) {
+                let (id, is, said) = (&record.id, &record.clause, &one.clause);
+                surprises.push(format!("{id} breaks {is}, and is expected to break {said}"));
+            }
+        }
         let known: Vec<&String> = expected.failure.iter().flat_map(|one| &one.ids).collect();
-        let unknown = self.failures().filter(|r| !known.iter().any(|id| covers(id, &r.id)));
-        let mut surprises: Vec<String> =
-            unknown.map(|record| format!("{} fails and is not expected to", record.id)).collect();
         let tried: BTreeSet<&str> = self.results.iter().map(|record| record.group()).collect();
         for id in known {
             let group = id.split('/').next().unwrap_or_default();
@@ -318,4 +339,51 @@ fn escape(text: &str) -> String {
     let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     let text: String = text.chars().map(visible).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(id: &str, clause: &str) -> Record {
+        Record {
+            id: id.to_owned(),
+            clause: clause.to_owned(),
+            title: String::new(),
+            status: Status::Failed,
+            detail: String::new(),
+            milliseconds: 0,
+        }
+    }
+
+    fn report(results: Vec<Record>) -> Report {
+        let (version, module) = (String::new(), String::new());
+        Report { version, module, token: None, seconds: 0.0, results }
+    }
+
+    #[test]
+    fn results_that_share_an_id_are_refused() {
+        let once = report(vec![failed("a/b[1]", "5"), failed("a/b[2]", "5")]);
+        assert_eq!(once.unique(), Ok(()));
+        let twice =
+            report(vec![failed("a/b[1]", "5"), failed("a/b[2]", "5"), failed("a/b[1]", "5")]);
+        let error = twice.unique().expect_err("an id stands twice");
+        assert!(error.ends_with(": a/b[1]"), "{error}");
+    }
+
+    #[test]
+    fn an_expected_failure_breaks_the_clause_that_it_names() {
+        let report = report(vec![failed("a/b", "5.1.7, 5.7 C_CopyObject")]);
+        let surprises = |clause: &str| {
+            let (ids, reason) = (vec!["a/b".to_owned()], String::new());
+            let failure = vec![ExpectedFailure { ids, clause: clause.to_owned(), reason }];
+            report.surprises(&Expected { failure })
+        };
+        for right in ["5.1.7", "5.1", "5.7", "5.7 C_CopyObject", "5.1.7, 5.7 C_CopyObject"] {
+            assert_eq!(surprises(right), Vec::<String>::new(), "{right}");
+        }
+        for wrong in ["5.2", "5.7 C_Copy", "5.1.7, 5.8", "5.1.70"] {
+            assert_eq!(surprises(wrong).len(), 1, "{wrong}");
+        }
+    }
 }

@@ -45,13 +45,29 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("constant-random", "random", "random/lengths["),
     ("fork-breaks", "concurrency", "concurrency/fork"),
     ("reserved-ignored", "initialize", "initialize/reserved"),
+    ("crash-within", "info", "info/mechanism-infos[CKM_SHA384]"),
+    ("stubs", "precedence", "precedence/bad-session[C_Sign]"),
+    ("length-of-minus-one", "attributes", "attributes/lengths["),
+    ("kept-after-wrong-signature", "states", "states/signature-wrong["),
+    ("object-outlives-session", "objects", "objects/with-session"),
+    ("unlisted-works", "mechanisms", "mechanisms/unlisted[CKM_SHA256"),
+    ("mutex-leaked", "initialize", "initialize/callbacks-only"),
 ];
 
 /// The same for what SoftHSM does not have: behind these faults is this project's module.
 const FAULTS_OF_3_2: &[(&str, &str, &str)] = &[
     ("accepts-any-message", "messages", "messages/verifies["),
     ("login-user-missing", "profiles", "profiles/extended"),
+    ("reserved-flags", "profiles", "profiles/sequences[baseline, call 2 Info/Flags]"),
+    ("session-cancel-ignored", "states", "states/cancel-by-session["),
+    ("null-mechanism-ignored", "states", "states/cancel-by-null["),
+    ("oaep-label-ignored", "encryption", "encryption/oaep-decrypts["),
+    ("oaep-mgf-ignored", "encryption", "encryption/oaep-decrypts["),
 ];
+
+/// And for what SoftHSM does wrong itself, and a vault does not have.
+const FAULTS_OF_HSM: &[(&str, &str, &str)] =
+    &[("gcm-tag-ignored", "ciphers", "ciphers/gcm-forged[")];
 
 #[test]
 fn each_fault_is_caught_where_it_is() {
@@ -60,16 +76,20 @@ fn each_fault_is_caught_where_it_is() {
 
 #[test]
 fn each_fault_of_3_2_is_caught_where_it_is() {
-    caught(FAULTS_OF_3_2, |fault, groups| {
-        let run = Run::of(&support::faulty_module()).emulator(
-            "kv1",
-            &[("FAULTY_MODULE", &support::akv_module().to_string_lossy()), ("FAULTY", fault)],
-        );
-        groups
-            .iter()
-            .fold(run.arg("--pin").arg("0000"), |run, group| run.arg("--group").arg(group))
-            .go()
-    });
+    caught(FAULTS_OF_3_2, |fault, groups| of_akv("kv1", fault, groups));
+}
+
+#[test]
+fn each_fault_of_an_hsm_is_caught_where_it_is() {
+    caught(FAULTS_OF_HSM, |fault, groups| of_akv("hsm1", fault, groups));
+}
+
+fn of_akv(service: &str, fault: &str, groups: &[&str]) -> support::Outcome {
+    let module = support::akv_module();
+    let run = Run::of(&support::faulty_module())
+        .emulator(service, &[("FAULTY_MODULE", &module.to_string_lossy()), ("FAULTY", fault)]);
+    let run = run.arg("--pin").arg("0000");
+    groups.iter().fold(run, |run, group| run.arg("--group").arg(group)).go()
 }
 
 /// A group without a fault could pass everything.
@@ -80,7 +100,8 @@ fn every_group_has_a_fault() {
     let groups = text.lines().filter(|line| !line.starts_with(' '));
     let named = groups.filter_map(|line| Some(line.split_once(": ")?.0));
     let groups: BTreeSet<&str> = named.collect();
-    let caught = FAULTS.iter().chain(FAULTS_OF_3_2).map(|(_, group, _)| *group);
+    let caught =
+        FAULTS.iter().chain(FAULTS_OF_3_2).chain(FAULTS_OF_HSM).map(|(_, group, _)| *group);
     assert_eq!(caught.collect::<BTreeSet<&str>>(), groups);
 }
 
@@ -108,13 +129,71 @@ fn of_faulty(fault: &str, groups: &[&str]) -> support::Outcome {
         .softhsm(&softhsm)
         .env("FAULTY_MODULE", support::softhsm_module())
         .env("FAULTY", fault);
-    if fault == "hang" {
+    if fault == "hang" || fault == "slow" {
         run = run.arg("--patience").arg("2");
     }
     for group in groups {
         run = run.arg("--group").arg(group);
     }
     run.go()
+}
+
+/// After a crash the rest of the case is tried, the crash being one result.
+#[test]
+fn a_crash_costs_one_result() {
+    let (sound, broken) = (of_faulty("none", &["info"]), of_faulty("crash-within", &["info"]));
+    assert_eq!(sound.all(), broken.all(), "{}", broken.text);
+    let more: Vec<String> = broken.failed().difference(&sound.failed()).cloned().collect();
+    assert_eq!(more, ["info/mechanism-infos[CKM_SHA384]"], "{}", broken.text);
+}
+
+/// The limit is for silence: a module that is slow in all it does is not one that hangs.
+#[test]
+fn a_slow_module_is_not_ended() {
+    let (sound, slow) = (of_faulty("none", &["info"]), of_faulty("slow", &["info"]));
+    assert_eq!(sound.passed(), slow.passed(), "{}", slow.text);
+    assert!(slow.seconds() > 4.0, "twice the limit: {}", slow.text);
+}
+
+/// What the run made is gone, or named.
+#[test]
+fn what_stays_on_the_token_is_named() {
+    let softhsm = SoftHsm::new();
+    let before = softhsm.files();
+    let run = |module: &std::path::Path| {
+        Run::of(module).softhsm(&softhsm).arg("--group").arg("find").arg("--group").arg("states")
+    };
+    let result = run(&support::softhsm_module()).go();
+    assert!(result.all().iter().any(|id| id.contains("token RSA")), "{}", result.text);
+    assert!(!result.text.contains("stays on the token"), "{}", result.text);
+    assert_eq!(before, softhsm.files(), "{}", result.text);
+    let result = run(&support::faulty_module())
+        .env("FAULTY_MODULE", support::softhsm_module())
+        .env("FAULTY", "destroys-nothing")
+        .go();
+    let stays = |line: &&str| line.contains("\"pkcs11-conformance-") && line.contains(" stays on");
+    assert_eq!(result.text.lines().filter(stays).count(), 4, "{}", result.text);
+}
+
+/// Without a module, a token or the right PIN there is no run, and no result.
+#[test]
+fn a_run_that_cannot_be_made_is_told_from_one_that_fails() {
+    let softhsm = SoftHsm::new();
+    let refused = |run: Run, says: &str| {
+        let result = run.go();
+        assert_eq!(result.code, Some(2), "{}", result.text);
+        assert_eq!(result.text.lines().count(), 1, "{}", result.text);
+        assert!(result.text.contains(says), "{}", result.text);
+    };
+    let module = support::softhsm_module();
+    refused(Run::of(std::path::Path::new("none.so")), "none.so: cannot open");
+    refused(Run::of(std::path::Path::new("/dev/null")), "/dev/null");
+    let token = Run::of(&module).softhsm(&softhsm);
+    refused(token.arg("--token").arg("other"), "no token is labelled \"other\"");
+    let pin = Run::of(&module).softhsm(&softhsm).env("PKCS11_CONFORMANCE_PIN", "9999");
+    refused(pin, "the token does not take the PIN: CKR_PIN_INCORRECT");
+    let run = Run::of(&module).softhsm(&softhsm).arg("--group").arg("random");
+    assert_eq!(run.go().code, Some(0), "and the right PIN is still taken");
 }
 
 /// A read-only run makes nothing on the token, and says what it did not try.

@@ -54,7 +54,7 @@ pub const GROUPS: &[Group] = &[
 
 /// The names of the profiles, as `--profile` takes them.
 pub fn profile_names() -> impl Iterator<Item = &'static str> {
-    profiles::PROFILES.iter().map(|(name, ..)| *name)
+    profiles::PROFILES.iter().map(|profile| profile.name)
 }
 
 /// The group of this name.

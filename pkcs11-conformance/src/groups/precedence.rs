@@ -188,6 +188,11 @@ enum Pointers {
     NullAt(usize),
 }
 
+/// What a function says to a session or a slot that is none, with NULL for all pointers.
+pub fn call_for_nobody(context: &Context, function: Function) -> CK_RV {
+    Arena::new().call(context, function, NOBODY, Pointers::Null)
+}
+
 /// The flags of all the token's mechanisms.
 fn advertised(context: &mut Context) -> Outcome<CK_FLAGS> {
     let mut flags = 0;

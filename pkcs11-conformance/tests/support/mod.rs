@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
@@ -15,6 +15,18 @@ use serde_json::Value;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pkcs11-conformance");
 const LABEL: &str = "conformance";
 const PIN: &str = "1234";
+const SO_PIN: &str = "12345678";
+
+/// Runs a command, and then asks the emulator what it was asked.
+const COUNTED: &str = r#"
+"$0" "$@"
+code=$?
+address=${AKV_EMULATOR_CONTROL#http://}
+exec 3<>"/dev/tcp/${address%:*}/${address##*:}" || exit 99
+printf 'GET /counters HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$address" >&3
+cat <&3 >"$COUNTERS"
+exit $code
+"#;
 
 /// The workspace.
 pub fn root() -> PathBuf {
@@ -70,16 +82,7 @@ impl SoftHsm {
         fs::write(folder.path().join("softhsm2.conf"), config).expect("configuration");
         let softhsm = SoftHsm { folder };
         let output = Command::new("softhsm2-util")
-            .args([
-                "--init-token",
-                "--free",
-                "--label",
-                LABEL,
-                "--pin",
-                PIN,
-                "--so-pin",
-                "12345678",
-            ])
+            .args(["--init-token", "--free", "--label", LABEL, "--pin", PIN, "--so-pin", SO_PIN])
             .env("SOFTHSM2_CONF", softhsm.config())
             .output()
             .expect("softhsm2-util is not installed: apt-get install softhsm2");
@@ -104,6 +107,8 @@ impl SoftHsm {
 pub struct Run {
     /// The service, and what the module is told beside what the emulator tells it.
     emulated: Option<(String, Vec<(String, String)>)>,
+    seed: OsString,
+    counted: bool,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
 }
@@ -112,10 +117,14 @@ pub struct Run {
 pub struct Outcome {
     /// Whether the exit code was 0.
     pub success: bool,
+    /// The exit code.
+    pub code: Option<i32>,
     /// What it printed.
     pub text: String,
     /// Its result.
     pub json: PathBuf,
+    /// What the service did, where that was counted.
+    counters: Option<String>,
     _folder: tempfile::TempDir,
 }
 
@@ -123,12 +132,13 @@ impl Run {
     /// Of this module.
     pub fn of(module: &Path) -> Run {
         let args = vec!["run".into(), "--module".into(), module.into()];
-        Run { emulated: None, args, env: Vec::new() }
+        Run { emulated: None, seed: "demo".into(), counted: false, args, env: Vec::new() }
     }
 
     /// On this token.
     pub fn softhsm(self, softhsm: &SoftHsm) -> Run {
         let run = self.env("SOFTHSM2_CONF", softhsm.config());
+        let run = run.env("PKCS11_CONFORMANCE_SO_PIN", SO_PIN);
         run.env("PKCS11_CONFORMANCE_PIN", PIN).arg("--token").arg(LABEL)
     }
 
@@ -136,6 +146,18 @@ impl Run {
     pub fn emulator(mut self, service: &str, with: &[(&str, &str)]) -> Run {
         let with = with.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.emulated = Some((service.to_owned(), with.collect()));
+        self
+    }
+
+    /// With other keys and certificates in the service: a file.
+    pub fn seed(mut self, seed: &Path) -> Run {
+        self.seed = seed.into();
+        self
+    }
+
+    /// The service's counters are read when the program has ended.
+    pub fn counted(mut self) -> Run {
+        self.counted = true;
         self
     }
 
@@ -161,13 +183,18 @@ impl Run {
     pub fn go(self) -> Outcome {
         let folder = tempfile::tempdir().expect("folder");
         let json = folder.path().join("result.json");
+        let counters = folder.path().join("counters");
         let mut command = match self.emulated {
             Some((service, with)) => {
                 let mut command = Command::new(built(target().join("akv-emulator")));
                 let kind = if service.starts_with("kv") { "--vault" } else { "--hsm" };
-                command.args(["exec", kind, &service, "--seed", "demo", "--", "env"]);
+                command.args(["exec", kind, &service, "--seed"]).arg(self.seed);
+                command.args(["--", "env"]);
                 // The emulator sets variables of its own: these come after them.
                 command.args(with.iter().map(|(name, value)| format!("{name}={value}")));
+                if self.counted {
+                    command.env("COUNTERS", &counters).args(["bash", "-c", COUNTED]);
+                }
                 command.arg(PROGRAM);
                 command
             }
@@ -177,7 +204,10 @@ impl Run {
         let output = command.output().expect("the program runs");
         let text = [output.stderr, output.stdout].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
-        Outcome { success: output.status.success(), text, json, _folder: folder }
+        let counters = fs::read_to_string(counters).unwrap_or_default();
+        let counters = counters.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        let (success, code) = (output.status.success(), output.status.code());
+        Outcome { success, code, text, json, counters, _folder: folder }
     }
 }
 
@@ -190,8 +220,39 @@ impl Outcome {
         let text = fs::read(&self.json).unwrap_or_else(|_| panic!("no result:\n{}", self.text));
         let value: Value = serde_json::from_slice(&text).expect("JSON");
         let results = value["results"].as_array().expect("results").clone();
+        let ids: BTreeSet<&str> = results.iter().filter_map(|one| one["id"].as_str()).collect();
+        assert_eq!(ids.len(), results.len(), "two results share an id");
         let of = results.into_iter().filter(|one| one["status"] == status && fits(one));
         of.filter_map(|one| one["id"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// How often the service did what, without the totals.
+    pub fn counts(&self, service: &str) -> BTreeMap<String, u64> {
+        let text = self.counters.as_ref().expect("counters");
+        let counters: Value = serde_json::from_str(text).expect("JSON");
+        let all = counters.as_object().expect("an object");
+        let rows = all.iter().filter(|(key, _)| key.rsplit(':').next() == Some(service));
+        let rows = rows.filter_map(|(_, rows)| rows.as_object()).flatten();
+        rows.filter(|(key, _)| *key != "requests")
+            .map(|(key, count)| (key.clone(), count.as_u64().expect("a count")))
+            .collect()
+    }
+
+    /// All results' ids.
+    pub fn all(&self) -> BTreeSet<String> {
+        ["passed", "failed", "skipped"].iter().flat_map(|status| self.ids(status)).collect()
+    }
+
+    /// How long the run took, in seconds.
+    pub fn seconds(&self) -> f64 {
+        let text = fs::read(&self.json).unwrap_or_else(|_| panic!("no result:\n{}", self.text));
+        let value: Value = serde_json::from_slice(&text).expect("JSON");
+        value["seconds"].as_f64().expect("seconds")
+    }
+
+    /// What was skipped.
+    pub fn skipped(&self) -> BTreeSet<String> {
+        self.ids("skipped")
     }
 
     /// What was skipped with a reason that has these words.
@@ -219,7 +280,7 @@ pub fn program(args: &[&OsStr]) -> (bool, String) {
 /// Runs the program with arguments that it refuses: what it says of them.
 pub fn fails(args: &[&str]) -> String {
     let output = Command::new(PROGRAM).args(args).output().expect("the program runs");
-    assert!(!output.status.success(), "{args:?}");
+    assert_eq!(output.status.code(), Some(2), "{args:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
