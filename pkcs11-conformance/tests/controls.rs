@@ -161,7 +161,8 @@ fn what_stays_on_the_token_is_named() {
     let softhsm = SoftHsm::new();
     let before = softhsm.files();
     let run = |module: &std::path::Path| {
-        Run::of(module).softhsm(&softhsm).arg("--group").arg("find").arg("--group").arg("states")
+        let run = Run::of(module).softhsm(&softhsm);
+        run.arg("--group").arg("find").arg("--group").arg("signatures")
     };
     let result = run(&support::softhsm_module()).go();
     assert!(result.all().iter().any(|id| id.contains("token RSA")), "{}", result.text);
@@ -188,8 +189,8 @@ fn a_run_that_cannot_be_made_is_told_from_one_that_fails() {
     let module = support::softhsm_module();
     refused(Run::of(std::path::Path::new("none.so")), "none.so: cannot open");
     refused(Run::of(std::path::Path::new("/dev/null")), "/dev/null");
-    let token = Run::of(&module).softhsm(&softhsm);
-    refused(token.arg("--token").arg("other"), "no token is labelled \"other\"");
+    let token = Run::of(&module).softhsm_token(&softhsm, "other");
+    refused(token, "no token is labelled \"other\"");
     let pin = Run::of(&module).softhsm(&softhsm).env("PKCS11_CONFORMANCE_PIN", "9999");
     refused(pin, "the token does not take the PIN: CKR_PIN_INCORRECT");
     let run = Run::of(&module).softhsm(&softhsm).arg("--group").arg("random");

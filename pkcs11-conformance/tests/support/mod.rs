@@ -137,9 +137,14 @@ impl Run {
 
     /// On this token.
     pub fn softhsm(self, softhsm: &SoftHsm) -> Run {
+        self.softhsm_token(softhsm, LABEL)
+    }
+
+    /// On the token of this label there.
+    pub fn softhsm_token(self, softhsm: &SoftHsm, label: &str) -> Run {
         let run = self.env("SOFTHSM2_CONF", softhsm.config());
         let run = run.env("PKCS11_CONFORMANCE_SO_PIN", SO_PIN);
-        run.env("PKCS11_CONFORMANCE_PIN", PIN).arg("--token").arg(LABEL)
+        run.env("PKCS11_CONFORMANCE_PIN", PIN).arg("--token").arg(label)
     }
 
     /// Under the emulator of a vault `kv1` or a Managed HSM `hsm1`, with these variables.
