@@ -94,7 +94,7 @@ impl Cipher {
     /// Takes the next bytes; gives [`Cipher::update_len`] bytes out.
     ///
     /// # Errors
-    /// `CKR_DATA_LEN_RANGE` (`CKR_ENCRYPTED_DATA_LEN_RANGE`) when the counter of CTR would repeat.
+    /// `CKR_DATA_LEN_RANGE` (`CKR_ENCRYPTED_DATA_LEN_RANGE`) when the counter of CTR would overflow.
     pub fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         stack::touched();
         match &mut self.engine {

@@ -20,11 +20,12 @@ pub(super) struct Ctr {
     mask: u128,
     /// Bytes of the current block that are used up, below [`BLOCK`].
     offset: usize,
-    /// Blocks whose counter is still fresh, the current one included; `None`: 2^128.
+    /// Blocks that may still be used, the current one included; `None`: 2^128.
     left: Option<u128>,
 }
 
 impl Ctr {
+    /// CKM_AES_CTR: the counter must not overflow (6.11.3).
     pub(super) fn new(counter_bits: u32, block: [u8; BLOCK], key: &[u8]) -> Result<Ctr> {
         let mask = match counter_bits {
             1..=127 => (1u128 << counter_bits) - 1,
@@ -41,8 +42,14 @@ impl Ctr {
             counter: block & mask,
             mask,
             offset: 0,
-            left: mask.checked_add(1),
+            left: (mask - (block & mask)).checked_add(1),
         })
+    }
+
+    /// As GCM counts: 32 bits, from any value on, each value once (SP 800-38D, 6.5).
+    pub(super) fn wrapping(block: [u8; BLOCK], key: &[u8]) -> Result<Ctr> {
+        let ctr = Ctr::new(32, block, key)?;
+        Ok(Ctr { left: ctr.mask.checked_add(1), ..ctr })
     }
 
     /// `data` with the next bytes of the key stream; nothing is used up when it fails.
@@ -51,7 +58,7 @@ impl Ctr {
         if self.left.is_some_and(|left| needed > left) {
             refuse!(
                 CKR_DATA_LEN_RANGE,
-                "{} more bytes would repeat a counter block of this key stream",
+                "{} more bytes overflow the counter of this key stream",
                 data.len()
             );
         }

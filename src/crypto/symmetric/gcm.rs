@@ -144,7 +144,7 @@ impl Gcm {
         counter: [u8; BLOCK],
         data: &[u8],
     ) -> Result<([u8; BLOCK], Zeroizing<Vec<u8>>)> {
-        let mut ctr = Ctr::new(32, counter, &self.key)?;
+        let mut ctr = Ctr::wrapping(counter, &self.key)?;
         let mask = ctr.apply(&[0; BLOCK])?;
         Ok((mask.as_slice().try_into().map_err(failed)?, ctr.apply(data)?))
     }

@@ -225,35 +225,37 @@ fn padding_of_every_value() {
 }
 
 #[test]
-fn counters_wrap_within_their_bits() {
+fn counters_never_overflow() {
     let key = bytes(32);
     for (bits, last) in [(1, 1u128), (8, 0xff), (32, 0xffff_ffff), (127, u128::MAX >> 1)] {
         let fixed = 0xa5a5_a5a5_a5a5_a5a5_a5a5_a5a5_a5a5_a5a5 & !last;
-        let block = (fixed | last).to_be_bytes();
+        let counters = [fixed | (last - 1), fixed | last];
+        let block = counters[0].to_be_bytes();
         let mode = Mode::Ctr { counter_bits: bits, block };
-        // The second block wraps to zero and leaves the fixed bits alone.
-        let expected =
-            [fixed | last, fixed].map(|counter| ecb(&key, counter.to_be_bytes())).concat();
+        let expected = counters.map(|counter| ecb(&key, counter.to_be_bytes())).concat();
         for step in [1, 7, 16, 32] {
             let stream = in_parts(Direction::Encrypt, &mode, &key, &[0; 32], step).unwrap();
             assert_eq!(stream, expected, "{bits} bits by {step}");
         }
+        let more = rv(Cipher::once(Direction::Encrypt, mode, &key, &[0; 33]));
+        assert_eq!(more, CKR_DATA_LEN_RANGE, "{bits} bits");
     }
     let block = [0xff; 16];
-    let stream =
-        Cipher::once(Direction::Encrypt, Mode::Ctr { counter_bits: 128, block }, &key, &[0; 32]);
-    assert_eq!(*stream.unwrap(), [ecb(&key, block), ecb(&key, [0; 16])].concat());
+    let mode = Mode::Ctr { counter_bits: 128, block };
+    let stream = Cipher::once(Direction::Encrypt, mode.clone(), &key, &[0; 16]);
+    assert_eq!(*stream.unwrap(), ecb(&key, block));
+    assert_eq!(rv(Cipher::once(Direction::Encrypt, mode, &key, &[0; 17])), CKR_DATA_LEN_RANGE);
 
-    // Two blocks are all that one bit counts; the second half of a block is still there.
+    // The example of 6.11.3: two bits that start as 1 count three blocks.
     for direction in [Direction::Encrypt, Direction::Decrypt] {
-        let mode = Mode::Ctr { counter_bits: 1, block };
+        let mode = Mode::Ctr { counter_bits: 2, block: 1u128.to_be_bytes() };
         let mut cipher = Cipher::new(direction, mode, &key).unwrap();
         let expected = match direction {
             Direction::Encrypt => CKR_DATA_LEN_RANGE,
             Direction::Decrypt => CKR_ENCRYPTED_DATA_LEN_RANGE,
         };
-        assert_eq!(rv(cipher.update(&[0; 33])), expected);
-        assert_eq!(rv(cipher.update(&[0; 24])), CKR_OK);
+        assert_eq!(rv(cipher.update(&[0; 49])), expected);
+        assert_eq!(rv(cipher.update(&[0; 40])), CKR_OK);
         assert_eq!(rv(cipher.update(&[0; 8])), CKR_OK);
         assert_eq!(rv(cipher.update(&[])), CKR_OK);
         assert_eq!(rv(cipher.update(&[0])), expected);
