@@ -85,12 +85,10 @@ impl Operation for Recovering {
         &session.verify_recover
     }
 
-    /// A bound of what is recovered; of CKM_RSA_X_509 the modulus's length exactly.
+    /// A bound, though CKM_RSA_X_509 gives the modulus's length: what is wrong with the signature
+    /// is told before a buffer that is too small (5.15).
     fn size(&self) -> Result<Size> {
-        Ok(match self.padding {
-            Padding::Raw => Size::Exact(self.key.signature_len()),
-            _ => Size::AtMost(self.key.signature_len()),
-        })
+        Ok(Size::AtMost(self.key.signature_len()))
     }
 
     fn feed(&mut self, part: &[u8]) -> Result<()> {
