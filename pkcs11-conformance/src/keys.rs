@@ -6,7 +6,7 @@ use openssl::pkey::{PKey, Public};
 use crate::{
     case::{Outcome, Stop},
     cli::LABEL,
-    client::{Rv, Session, Template, as_number, flag, number},
+    client::{Family, Rv, Session, Template, as_number, flag, number},
     context::{Context, need},
     mechanism::Mechanism,
     names,
@@ -87,6 +87,14 @@ impl Key {
         self.oracle.as_ref().ok_or_else(|| Stop::Skip(format!("{self} is no key pair")))
     }
 
+    /// The half that a family uses; where there is no public key, the private one.
+    pub fn used_for(&self, family: Family) -> CK_OBJECT_HANDLE {
+        match family {
+            Family::Sign | Family::Decrypt => self.private,
+            _ => self.public.unwrap_or(self.private),
+        }
+    }
+
     /// Whether it is a secret key rather than a pair.
     pub fn is_secret(&self) -> bool {
         matches!(self.kind, Kind::Aes(_) | Kind::Generic(_))
@@ -119,7 +127,7 @@ pub fn tidy(context: &mut Context) -> Result<Vec<String>, String> {
     };
     let label = |object| session.value(object, CKA_LABEL).unwrap_or_default();
     for object in search()? {
-        if label(object) == context.target.label.as_bytes() {
+        if label(object).starts_with(context.target.label.as_bytes()) {
             // What stays is found again below.
             let _ = session.destroy(object);
         }
@@ -128,7 +136,7 @@ pub fn tidy(context: &mut Context) -> Result<Vec<String>, String> {
         let label = String::from_utf8(label(object)).ok()?;
         let class = session.ulong(object, CKA_CLASS).map_or_else(|_| "?".to_owned(), names::class);
         let stays = format!("{class} {label:?} stays on the token");
-        let whose = match label == context.target.label {
+        let whose = match label.starts_with(&context.target.label) {
             true => "the module does not destroy it",
             false => "an earlier run left it",
         };
@@ -202,15 +210,21 @@ impl Context {
         Ok(self.ring.as_ref().map(|ring| ring.keys.clone()).unwrap_or_default())
     }
 
-    /// One key per kind: session keys before token keys.
-    pub fn distinct_keys(&mut self) -> Outcome<Vec<Key>> {
-        let mut distinct: Vec<Key> = Vec::new();
-        for key in self.keys()? {
-            if distinct.iter().all(|one| one.kind != key.kind) {
-                distinct.push(key);
-            }
+    /// A secret key on the token with this value: made by another group of the run, or now.
+    fn known_secret(&self, session: Session, kind: Kind, value: &[u8]) -> Option<CK_OBJECT_HANDLE> {
+        let place = [
+            (CKA_TOKEN, flag(true)),
+            (CKA_LABEL, format!("{}-secret", self.target.label).into_bytes()),
+        ];
+        let made = session.find(&[&place[..], &[(CKA_CLASS, number(CKO_SECRET_KEY))]].concat());
+        if let Some(key) = made.ok().and_then(|made| made.first().copied()) {
+            return Some(key);
         }
-        Ok(distinct)
+        self.may_write().ok()?;
+        let mut template = secret(kind, value);
+        template.retain(|(kind, _)| ![CKA_TOKEN, CKA_LABEL].contains(kind));
+        template.extend(place);
+        session.create(&template).ok()
     }
 
     fn ring(&mut self) -> Outcome {
@@ -260,6 +274,14 @@ impl Context {
             }
         }
         keys.extend(found);
+        // A secret key of the token whose value is known stands for those of its size.
+        let (kind, value) = (Kind::Aes(32), value(32));
+        if let Some(key) = self.known_secret(session, kind, &value) {
+            let (public, value, allowed) = (Some(key), Some(value), allowed(session, key));
+            keys.retain(|key| (key.origin, key.kind) != ("token", kind));
+            let (origin, private, oracle) = ("token", key, None);
+            keys.push(Key { origin, kind, public, private, oracle, value, allowed });
+        }
         empty_is_any(&mut keys);
         self.ring = Some(Ring { keys });
         Ok(())

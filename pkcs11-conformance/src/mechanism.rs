@@ -142,6 +142,8 @@ pub enum Scheme {
     Ecdsa(Option<&'static Hash>),
     /// HMAC.
     Hmac(&'static Hash),
+    /// The beginning of an HMAC, as long as its parameter says.
+    GeneralHmac(&'static Hash),
     /// AES.
     Aes(Mode),
     /// Makes RSA key pairs.
@@ -167,6 +169,7 @@ impl Scheme {
             self,
             Scheme::Digest(_)
                 | Scheme::Hmac(_)
+                | Scheme::GeneralHmac(_)
                 | Scheme::Pkcs1(Some(_))
                 | Scheme::Pss(Some(_))
                 | Scheme::Ecdsa(Some(_))
@@ -176,7 +179,7 @@ impl Scheme {
     /// The hash, where it has one of its own.
     pub fn hash(self) -> Option<&'static Hash> {
         match self {
-            Scheme::Digest(hash) | Scheme::Hmac(hash) => Some(hash),
+            Scheme::Digest(hash) | Scheme::Hmac(hash) | Scheme::GeneralHmac(hash) => Some(hash),
             Scheme::Pkcs1(hash) | Scheme::Pss(hash) | Scheme::Ecdsa(hash) => hash,
             _ => None,
         }
@@ -242,6 +245,19 @@ known! {
     CKM_SHA256_HMAC "6.22.4" Scheme::Hmac(&HASHES[2]);
     CKM_SHA384_HMAC "6.23.4" Scheme::Hmac(&HASHES[3]);
     CKM_SHA512_HMAC "6.24.4" Scheme::Hmac(&HASHES[4]);
+    CKM_SHA3_224_HMAC "6.28.4" Scheme::Hmac(&HASHES[5]);
+    CKM_SHA3_256_HMAC "6.29.4" Scheme::Hmac(&HASHES[6]);
+    CKM_SHA3_384_HMAC "6.30.4" Scheme::Hmac(&HASHES[7]);
+    CKM_SHA3_512_HMAC "6.31.4" Scheme::Hmac(&HASHES[8]);
+    CKM_SHA_1_HMAC_GENERAL "6.20.3" Scheme::GeneralHmac(&HASHES[0]);
+    CKM_SHA224_HMAC_GENERAL "6.21.3" Scheme::GeneralHmac(&HASHES[1]);
+    CKM_SHA256_HMAC_GENERAL "6.22.3" Scheme::GeneralHmac(&HASHES[2]);
+    CKM_SHA384_HMAC_GENERAL "6.23.3" Scheme::GeneralHmac(&HASHES[3]);
+    CKM_SHA512_HMAC_GENERAL "6.24.3" Scheme::GeneralHmac(&HASHES[4]);
+    CKM_SHA3_224_HMAC_GENERAL "6.28.3" Scheme::GeneralHmac(&HASHES[5]);
+    CKM_SHA3_256_HMAC_GENERAL "6.29.3" Scheme::GeneralHmac(&HASHES[6]);
+    CKM_SHA3_384_HMAC_GENERAL "6.30.3" Scheme::GeneralHmac(&HASHES[7]);
+    CKM_SHA3_512_HMAC_GENERAL "6.31.3" Scheme::GeneralHmac(&HASHES[8]);
     CKM_AES_ECB "6.10.4" Scheme::Aes(Mode::Ecb);
     CKM_AES_CBC "6.10.5" Scheme::Aes(Mode::Cbc);
     CKM_AES_CBC_PAD "6.10.6" Scheme::Aes(Mode::CbcPad);
@@ -249,11 +265,17 @@ known! {
     CKM_AES_GCM "6.13.2" Scheme::Aes(Mode::Gcm);
     CKM_AES_KEY_WRAP "6.16.3" Scheme::Aes(Mode::Kw);
     CKM_AES_KEY_WRAP_KWP "6.16.3" Scheme::Aes(Mode::Kwp);
+    CKM_AES_KEY_WRAP_PAD "6.16.3" Scheme::Aes(Mode::Kwp);
 }
 
 /// What is known of a mechanism.
 pub fn scheme(kind: CK_MECHANISM_TYPE) -> Option<Scheme> {
     KNOWN.iter().find(|(known, ..)| *known == kind).map(|(.., scheme)| *scheme)
+}
+
+/// The clause of a mechanism that is known.
+pub fn clause(kind: CK_MECHANISM_TYPE) -> &'static str {
+    KNOWN.iter().find(|(known, ..)| *known == kind).map_or("6", |(_, _, clause, _)| clause)
 }
 
 /// A mechanism with its parameter.
@@ -269,7 +291,7 @@ enum Parameter {
     None,
     Pss { hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, salt: CK_ULONG },
     Oaep { hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, source: CK_ULONG, label: Vec<u8> },
-    Ecdh { point: Vec<u8> },
+    Ecdh { kdf: CK_EC_KDF_TYPE, shared: Vec<u8>, point: Vec<u8> },
     Gcm { iv: Vec<u8>, aad: Vec<u8>, tag_bits: CK_ULONG },
     Ctr { bits: CK_ULONG, block: [u8; 16] },
     Bytes(Vec<u8>),
@@ -302,10 +324,10 @@ impl Mechanism {
         Mechanism { kind: CKM_RSA_PKCS_OAEP, parameter }
     }
 
-    /// ECDH without a key derivation function, with the peer's point.
-    pub fn ecdh(point: &[u8]) -> Mechanism {
-        let parameter = Parameter::Ecdh { point: point.to_vec() };
-        Mechanism { kind: CKM_ECDH1_DERIVE, parameter }
+    /// ECDH with a key derivation function, what it is given beside, and the peer's point.
+    pub fn ecdh(kdf: CK_EC_KDF_TYPE, shared: &[u8], point: &[u8]) -> Mechanism {
+        let (shared, point) = (shared.to_vec(), point.to_vec());
+        Mechanism { kind: CKM_ECDH1_DERIVE, parameter: Parameter::Ecdh { kdf, shared, point } }
     }
 
     /// AES-GCM.
@@ -329,6 +351,9 @@ impl Mechanism {
                 Mechanism::pss(kind, hash, hash, hash.size)
             }
             Some(Scheme::Oaep) => Mechanism::oaep(&HASHES[0], &HASHES[0], &[]),
+            Some(Scheme::GeneralHmac(hash)) => {
+                Mechanism::bytes(kind, &(hash.size as CK_ULONG).to_ne_bytes())
+            }
             Some(Scheme::Aes(Mode::Cbc | Mode::CbcPad)) => Mechanism::bytes(kind, &IV),
             Some(Scheme::Aes(Mode::Ctr)) => Mechanism::ctr(128, IV),
             Some(Scheme::Aes(Mode::Gcm)) => Mechanism::gcm(&IV[..12], b"aad", 128),
@@ -346,8 +371,9 @@ impl Mechanism {
                 let (hash, mgf, source) = (*hash as usize, *mgf as usize, *source as usize);
                 vec![hash, mgf, source, address(label), label.len()]
             }
-            Parameter::Ecdh { point } => {
-                vec![CKD_NULL as usize, 0, 0, point.len(), address(point)]
+            Parameter::Ecdh { kdf, shared, point } => {
+                let (data, peer) = (address(shared), address(point));
+                vec![*kdf as usize, shared.len(), data, point.len(), peer]
             }
             Parameter::Gcm { iv, aad, tag_bits } => {
                 let bits = 8 * iv.len();

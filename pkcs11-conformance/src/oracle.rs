@@ -6,6 +6,7 @@ use openssl::{
     bn::BigNum,
     ec::{EcGroup, EcKey, EcPoint},
     ecdsa::EcdsaSig,
+    md::{Md, MdRef},
     nid::Nid,
     pkey::{HasPublic, PKey, PKeyRef, Private, Public},
     pkey_ctx::PkeyCtx,
@@ -232,18 +233,7 @@ pub fn hmac(hash: &Hash, key: &[u8], data: &[u8]) -> Answer<Vec<u8>> {
     signer.sign_oneshot_to_vec(data)
 }
 
-fn md(hash: &Hash) -> &'static openssl::md::MdRef {
-    use cryptoki_sys::*;
-    use openssl::md::Md;
-    match hash.kind {
-        CKM_SHA_1 => Md::sha1(),
-        CKM_SHA224 => Md::sha224(),
-        CKM_SHA256 => Md::sha256(),
-        CKM_SHA384 => Md::sha384(),
-        CKM_SHA512 => Md::sha512(),
-        CKM_SHA3_224 => Md::sha3_224(),
-        CKM_SHA3_256 => Md::sha3_256(),
-        CKM_SHA3_384 => Md::sha3_384(),
-        _ => Md::sha3_512(),
-    }
+/// The hash as OpenSSL's newer functions take it.
+fn md(hash: &Hash) -> &'static MdRef {
+    Md::from_nid(hash.openssl().type_()).unwrap_or_else(|| Md::null())
 }

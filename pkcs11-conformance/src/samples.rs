@@ -4,21 +4,44 @@ use cryptoki_sys::*;
 
 use crate::{
     case::{Outcome, Stop, fail, skip},
-    client::Family,
-    context::Context,
+    client::{Family, Session},
+    context::{Context, need},
     keys::{Key, Kind},
-    mechanism::{HASHES, IV, Mode, Scheme, scheme},
+    mechanism::{HASHES, IV, Mechanism, Mode, Scheme, scheme},
     oracle::{self, aes},
 };
 
-/// The mechanisms of a family that one of the keys can carry out, with that key.
+/// The mechanisms of a family that one of the keys can carry out, with that key. A key of the
+/// token that the module refuses at Init is left out: `mechanisms/works` fails for it.
 pub fn pairs(context: &mut Context, family: Family) -> Outcome<Vec<(CK_MECHANISM_TYPE, Key)>> {
-    pairs_for(context, family.flag())
+    let mut pairs = pairs_for(context, family.flag())?;
+    let slot = context.slot()?;
+    let mut usable = Vec::new();
+    for (kind, key) in pairs.drain(..) {
+        if key.origin == "session" || begins(context, slot, family, kind, &key)? {
+            usable.push((kind, key));
+        }
+    }
+    Ok(usable)
+}
+
+/// Whether Init takes mechanism and key, in a session for that alone.
+fn begins(
+    context: &mut Context,
+    slot: CK_SLOT_ID,
+    family: Family,
+    kind: CK_MECHANISM_TYPE,
+    key: &Key,
+) -> Outcome<bool> {
+    let session = need(Session::open(context.module, slot, CKF_SERIAL_SESSION), "C_OpenSession")?;
+    let begun = session.init(family, &Mechanism::usual(kind), key.used_for(family));
+    need(session.close(), "C_CloseSession")?;
+    Ok(!matches!(begun, Err(CKR_MECHANISM_INVALID | CKR_KEY_FUNCTION_NOT_PERMITTED)))
 }
 
 /// The same for the mechanisms that have this flag.
 pub fn pairs_for(context: &mut Context, flag: CK_FLAGS) -> Outcome<Vec<(CK_MECHANISM_TYPE, Key)>> {
-    let keys = context.distinct_keys()?;
+    let keys = context.keys()?;
     let mut pairs = Vec::new();
     for (kind, info) in context.offered(flag)? {
         for key in &keys {
@@ -40,7 +63,7 @@ pub fn fits(kind: CK_MECHANISM_TYPE, key: &Key, info: &CK_MECHANISM_INFO) -> boo
         Kind::Rsa(bits) => (scheme.is_rsa(), bits),
         Kind::Ec(curve) => (scheme.is_ec(), curve.bits),
         Kind::Aes(bytes) => (matches!(scheme, Scheme::Aes(_)), bytes),
-        Kind::Generic(bytes) => (matches!(scheme, Scheme::Hmac(_)), bytes),
+        Kind::Generic(bytes) => (matches!(scheme, Scheme::Hmac(_) | Scheme::GeneralHmac(_)), bytes),
     };
     let range = info.ulMinKeySize..=info.ulMaxKeySize;
     right && key.allows(kind) && (info.ulMaxKeySize == 0 || range.contains(&(size as CK_ULONG)))

@@ -19,7 +19,7 @@ fn managed_hsm() {
 /// A Managed HSM whose token offers every mechanism, for session keys.
 #[test]
 fn managed_hsm_with_all_mechanisms() {
-    let result = expected("hsm1", "akv-hsm.toml", ALL);
+    let result = expected("hsm1", "akv-hsm-all.toml", ALL);
     assert!(result.passed().len() > 4000, "{}", result.text);
 }
 
@@ -190,7 +190,7 @@ fn docs() {
     let results = [
         ("vault", expected("kv1", "akv-vault.toml", &[])),
         ("Managed HSM", expected("hsm1", "akv-hsm.toml", &[])),
-        ("with all mechanisms", expected("hsm1", "akv-hsm.toml", ALL)),
+        ("with all mechanisms", expected("hsm1", "akv-hsm-all.toml", ALL)),
         ("SoftHSM2", Run::of(&support::softhsm_module()).softhsm(&softhsm).go()),
     ];
     let columns: Vec<std::ffi::OsString> = results

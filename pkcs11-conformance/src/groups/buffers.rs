@@ -2,6 +2,7 @@
 
 use cryptoki_sys::*;
 
+use super::protocol::{Protocol, ended};
 use crate::{
     case::{Case, Group, Outcome, ensure, skip},
     client::{Family, Output, PLENTY, Room, Session, check, flag},
@@ -78,89 +79,17 @@ pub const GROUP: Group = Group {
         Case {
             id: "dual",
             clause: "5.2, 5.17",
-            title: "C_DigestEncryptUpdate and C_DecryptDigestUpdate: a query and a short buffer take \
-                    nothing, and both operations get the data once.",
+            title: "The dual functions keep the protocol, and both operations get the data once.",
             run: dual,
         },
         Case {
             id: "null-length",
-            clause: "5.2",
-            title: "Without a place for the length: CKR_ARGUMENTS_BAD.",
+            clause: "5.2, 5.8, 5.10, 5.12, 5.13",
+            title: "Without a place for the length: CKR_ARGUMENTS_BAD, which ends the operation.",
             run: null_length,
         },
     ],
 };
-
-/// One function, tried: how an operation begins, and the call that ends it.
-struct Subject<'a> {
-    begin: &'a dyn Fn() -> Outcome,
-    call: &'a dyn Fn(Room) -> Output,
-    /// Whether a buffer of the exact length must do: not for decryption, whose length may be
-    /// unknown before its end.
-    exact: bool,
-}
-
-impl Subject<'_> {
-    /// The operation is still there, and gives its output.
-    fn goes_on(&self, after: &str) -> Outcome<Vec<u8>> {
-        need((self.call)(PLENTY).result(), &format!("the call after {after}"))
-    }
-
-    fn ended(&self, after: &str) -> Outcome {
-        let output = (self.call)(PLENTY);
-        is(output.result(), CKR_OPERATION_NOT_INITIALIZED, &format!("the call after {after}"))
-    }
-
-    fn holds(&self) -> Outcome {
-        (self.begin)()?;
-        let size = self.goes_on("Init")?.len();
-        self.ended("the output")?;
-
-        (self.begin)()?;
-        for _ in 0..2 {
-            let query = (self.call)(Room::Query);
-            is(check(query.rv), CKR_OK, "NULL_PTR")?;
-            ensure(query.length >= size, || {
-                format!("NULL_PTR: told {}, {size} are needed", query.length)
-            })?;
-            ensure(query.length <= 2 * size + 1024, || {
-                format!("NULL_PTR: told {}, {size} are needed", query.length)
-            })?;
-        }
-        self.goes_on("NULL_PTR")?;
-        self.ended("the output")?;
-
-        let mut short = vec![0, 1, size / 2, size.saturating_sub(1)];
-        short.retain(|room| *room < size);
-        short.dedup();
-        for room in short {
-            (self.begin)()?;
-            let output = (self.call)(Room::Bytes(room));
-            let what = format!("{room} of {size} bytes");
-            is(check(output.rv), CKR_BUFFER_TOO_SMALL, &what)?;
-            ensure(!output.overrun, || format!("{what}: written beyond the buffer"))?;
-            ensure(output.length >= size, || format!("{what}: told {}", output.length))?;
-            let told = output.length;
-            let output = (self.call)(Room::Bytes(told));
-            need(output.result(), &format!("the length told after {what}"))?;
-            self.ended("the output")?;
-        }
-
-        (self.begin)()?;
-        let enough = if self.exact { size } else { (self.call)(Room::Query).length };
-        self.goes_on("NULL_PTR")?;
-        for room in [enough, enough + 1, enough + 500] {
-            (self.begin)()?;
-            let output = (self.call)(Room::Bytes(room));
-            let what = format!("{room} bytes for {size}");
-            is(check(output.rv), CKR_OK, &what)?;
-            ensure(!output.overrun, || format!("{what}: written beyond the buffer"))?;
-            ensure(output.length == size, || format!("{what}: told {}", output.length))?;
-            self.ended("the output")?;
-        }
-        Ok(())
-    }
-}
 
 fn digests(context: &mut Context, last: bool) -> Outcome {
     for (kind, _) in context.offered(CKF_DIGEST)? {
@@ -193,7 +122,8 @@ fn one(
         true => session.last_in(family, room),
         false => session.one_shot_in(family, data, room),
     };
-    Subject { begin: &begin, call: &call, exact: family != Family::Decrypt }.holds()
+    let then = |_: &[u8]| ended(call(PLENTY).result(), "the output");
+    Protocol { begin: &begin, call: &call, then: &then, exact: family != Family::Decrypt }.holds()
 }
 
 fn signatures(context: &mut Context, last: bool) -> Outcome {
@@ -286,9 +216,11 @@ fn take(session: Session, function: Function, data: &[u8], room: Room) -> Output
 }
 
 fn sign_recover(session: Session, mechanism: &Mechanism, key: &Key, data: &[u8]) -> Outcome {
-    Subject {
+    let call = |room| take(session, C_SignRecover, data, room);
+    Protocol {
         begin: &|| begin(session, C_SignRecoverInit, mechanism, key.private),
-        call: &|room| take(session, C_SignRecover, data, room),
+        call: &call,
+        then: &|_| ended(call(PLENTY).result(), "the output"),
         exact: true,
     }
     .holds()
@@ -299,16 +231,30 @@ fn verify_recover(session: Session, mechanism: &Mechanism, key: &Key, data: &[u8
     begin(session, C_SignRecoverInit, mechanism, key.private)?;
     let signature = take(session, C_SignRecover, data, PLENTY).result();
     let signature = need(signature, "C_SignRecover")?;
-    begin(session, C_VerifyRecoverInit, mechanism, public)?;
-    let told =
-        need(take(session, C_VerifyRecover, &signature, PLENTY).result(), "C_VerifyRecover")?;
-    ensure(told == data, || "something else than was signed comes back".to_owned())?;
-    Subject {
+    let call = |room| take(session, C_VerifyRecover, &signature, room);
+    Protocol {
         begin: &|| begin(session, C_VerifyRecoverInit, mechanism, public),
-        call: &|room| take(session, C_VerifyRecover, &signature, room),
+        call: &call,
+        then: &|told| {
+            ensure(told == data, || "something else than was signed comes back".to_owned())?;
+            ended(call(PLENTY).result(), "the output")
+        },
         exact: false,
     }
-    .holds()
+    .holds()?;
+    // What is wrong with a signature comes before a buffer that is too small (5.15).
+    let mut faults = vec![("a shorter", signature[1..].to_vec(), CKR_SIGNATURE_LEN_RANGE)];
+    if scheme(mechanism.kind) != Some(Scheme::Raw) {
+        let mut changed = signature.clone();
+        changed[signature.len() - 1] ^= 1;
+        faults.push(("a changed", changed, CKR_SIGNATURE_INVALID));
+    }
+    for (what, signature, wanted) in faults {
+        begin(session, C_VerifyRecoverInit, mechanism, public)?;
+        let out = take(session, C_VerifyRecover, &signature, Room::Bytes(0));
+        is(out.result(), wanted, &format!("{what} signature and no room"))?;
+    }
+    Ok(())
 }
 
 /// Goes on unless the module says that it has no such thing.
@@ -342,58 +288,120 @@ fn operation_state(context: &mut Context) -> Outcome {
     ensure(digest == HASHES[2].digest(b"data"), || "another digest".to_owned())
 }
 
+/// A mechanism of the family with a session key that fits the condition.
+fn session_pair(
+    context: &mut Context,
+    family: Family,
+    wanted: impl Fn(Scheme) -> bool,
+) -> Outcome<Option<(CK_MECHANISM_TYPE, Key)>> {
+    Ok(pairs(context, family)?
+        .into_iter()
+        .find(|(kind, key)| key.origin == "session" && scheme(*kind).is_some_and(&wanted)))
+}
+
+/// The functions of 5.17, the two families that each serves.
+const DUAL: [(Function, Family, Family); 4] = [
+    (C_DigestEncryptUpdate, Family::Encrypt, Family::Digest),
+    (C_DecryptDigestUpdate, Family::Decrypt, Family::Digest),
+    (C_SignEncryptUpdate, Family::Encrypt, Family::Sign),
+    (C_DecryptVerifyUpdate, Family::Decrypt, Family::Verify),
+];
+
 fn dual(context: &mut Context) -> Outcome {
     let block = |scheme: Scheme| matches!(scheme, Scheme::Aes(Mode::Cbc | Mode::Ecb));
-    let both = [(C_DigestEncryptUpdate, Family::Encrypt), (C_DecryptDigestUpdate, Family::Decrypt)];
-    for (function, family) in both {
-        let pair = pairs(context, family)?;
-        let Some((kind, key)) = pair.into_iter().find(|(kind, _)| scheme(*kind).is_some_and(block))
-        else {
-            return skip("neither CKM_AES_CBC nor CKM_AES_ECB is offered");
+    for (function, family, other) in DUAL {
+        let name = function.row().name;
+        let Some((kind, key)) = session_pair(context, family, block)? else {
+            context.each(name, |_| skip("neither CKM_AES_CBC nor CKM_AES_ECB is offered"));
+            continue;
         };
-        context.each(function.row().name, |context| {
+        let signing = match other {
+            Family::Digest => None,
+            _ => session_pair(context, other, |scheme| scheme.hash().is_some())?,
+        };
+        context.each(name, |context| {
             let session = context.user()?;
             let data = [0x42; 32];
             let query = take(session, function, &data, Room::Query);
-            supported(&query, &[CKR_FUNCTION_NOT_SUPPORTED], function.row().name)?;
+            supported(&query, &[CKR_FUNCTION_NOT_SUPPORTED], name)?;
             is(check(query.rv), CKR_OPERATION_NOT_INITIALIZED, "without operations")?;
-            need(session.init(family, &Mechanism::usual(kind), key.private), "Init")?;
-            need(session.init(Family::Digest, &Mechanism::plain(CKM_SHA256), 0), "C_DigestInit")?;
-            let query = take(session, function, &data, Room::Query);
-            is(check(query.rv), CKR_OK, "NULL_PTR")?;
-            let short = take(session, function, &data, Room::Bytes(31));
-            is(check(short.rv), CKR_BUFFER_TOO_SMALL, "31 of 32 bytes")?;
-            ensure(!short.overrun, || "written beyond the buffer".to_owned())?;
-            let out = need(take(session, function, &data, PLENTY).result(), "the output")?;
-            ensure(out.len() == 32, || format!("{} bytes for 32", out.len()))?;
-            let digested = if family == Family::Encrypt { data.to_vec() } else { out };
-            need(session.last(family), "Final")?;
-            let digest = need(session.last(Family::Digest), "C_DigestFinal")?;
-            ensure(digest == HASHES[2].digest(&digested), || "another digest".to_owned())
+            let cipher = Mechanism::usual(kind);
+            let (mechanism, private, public) = match (&signing, other) {
+                (_, Family::Digest) => (Mechanism::plain(CKM_SHA256), 0, 0),
+                (Some((kind, key)), _) => {
+                    (Mechanism::usual(*kind), key.private, key.public.unwrap_or(key.private))
+                }
+                _ => return skip("no mechanism hashes and signs with a session key"),
+            };
+            let own = if other == Family::Verify { public } else { private };
+            // What the other operation gets: the plaintext.
+            let plain = match family {
+                Family::Encrypt => data.to_vec(),
+                _ => need(session.run(family, &cipher, key.private, &data), "C_Decrypt")?,
+            };
+            let signature = match other {
+                Family::Verify => {
+                    need(session.run(Family::Sign, &mechanism, private, &plain), "C_Sign")?
+                }
+                _ => Vec::new(),
+            };
+            let begin = || {
+                need(session.init(family, &cipher, key.private), "Init")?;
+                need(session.init(other, &mechanism, own), "the other Init")
+            };
+            let then = |out: &[u8]| {
+                ensure(out.len() == 32, || format!("{} bytes for 32", out.len()))?;
+                ensure(family == Family::Encrypt || out == plain, || "other bytes".to_owned())?;
+                need(session.last(family), "Final")?;
+                if other == Family::Verify {
+                    return need(session.verify_last(&signature), "C_VerifyFinal");
+                }
+                let told = need(session.last(other), "the other Final")?;
+                match other {
+                    Family::Sign => {
+                        need(session.verify(&mechanism, public, &plain, &told), "C_Verify")
+                    }
+                    _ => ensure(told == HASHES[2].digest(&plain), || "another digest".to_owned()),
+                }
+            };
+            let call = |room| take(session, function, &data, room);
+            Protocol { begin: &begin, call: &call, then: &then, exact: true }.holds()
         });
     }
     Ok(())
 }
 
 fn null_length(context: &mut Context) -> Outcome {
-    let session = context.session()?;
-    let offered = context.offered(CKF_DIGEST)?;
-    if !offered.iter().any(|(kind, _)| *kind == CKM_SHA256) {
-        return skip("CKM_SHA256 is not offered");
-    }
-    for function in [C_Digest, C_DigestFinal] {
-        context.each(function.row().name, |_| {
-            need(session.init_null(Family::Digest).or(Ok(())), "cancel")?;
-            let begun = session.init(Family::Digest, &Mechanism::plain(CKM_SHA256), 0);
-            if !matches!(begun, Ok(()) | Err(CKR_OPERATION_ACTIVE)) {
-                need(begun, "C_DigestInit")?;
+    for family in [Family::Digest, Family::Sign, Family::Encrypt, Family::Decrypt] {
+        let [_, one_shot, _, last] = family.functions();
+        let digest = || (family == Family::Digest).then_some((CKM_SHA256, None));
+        let found = match digest() {
+            Some(found) => {
+                context.offered(CKF_DIGEST)?.iter().any(|(k, _)| *k == CKM_SHA256).then_some(found)
             }
-            let rv = match function {
-                C_Digest => session.call(function, &[NULL, 0.into(), NULL, NULL]),
-                _ => session.call(function, &[NULL, NULL]),
-            };
-            is(check(rv), CKR_ARGUMENTS_BAD, function.row().name)
-        });
+            None => session_pair(context, family, Scheme::is_multi_part)?
+                .map(|(kind, key)| (kind, Some(key))),
+        };
+        for function in [one_shot, last] {
+            context.each(function.row().name, |context| {
+                let session = context.user()?;
+                let Some((kind, key)) = &found else { return skip("no mechanism for this") };
+                let key = match (key, family) {
+                    (None, _) => CK_INVALID_HANDLE,
+                    (Some(key), Family::Encrypt) => key.public.unwrap_or(key.private),
+                    (Some(key), _) => key.private,
+                };
+                need(session.init(family, &Mechanism::usual(*kind), key), "Init")?;
+                let data = [0x42; 32];
+                let rv = match function == last {
+                    true => session.call(function, &[NULL, NULL]),
+                    false => session.call(function, &[read(&data), length(&data), NULL, NULL]),
+                };
+                is(check(rv), CKR_ARGUMENTS_BAD, function.row().name)?;
+                // Each call but a query and one in too small a buffer ends the operation.
+                ended(session.last(family), "CKR_ARGUMENTS_BAD")
+            });
+        }
     }
     Ok(())
 }

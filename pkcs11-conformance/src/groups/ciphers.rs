@@ -1,16 +1,23 @@
 //! AES, against OpenSSL: each mode and key size, whole and in parts.
 
+mod ctr;
+mod gcm;
+mod refused;
+
+use std::{cell::RefCell, ops::RangeInclusive};
+
 use cryptoki_sys::*;
 
+use super::protocol::{Protocol, ended};
 use crate::{
-    case::{Case, Group, Outcome, ensure, fail, skip},
-    client::{Family, Output, Room, Session, check},
-    context::{Context, is, need, one_of},
+    case::{Case, Group, Outcome, ensure, skip},
+    client::{Family, Session},
+    context::{Context, need, one_of},
     keys::{Key, Kind, secret},
-    mechanism::{IV, Mechanism, Mode, Scheme, scheme},
+    mechanism::{Mechanism, Mode, Scheme, scheme},
     names,
-    oracle::aes::{self, Setting},
-    samples::{broken, fits, usual},
+    oracle::aes,
+    samples::{broken, pairs, usual},
 };
 
 /// The group.
@@ -33,14 +40,16 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "encrypts-parts",
-            clause: "5.8 C_EncryptUpdate",
-            title: "Parts of any length give the same ciphertext, as early as they may.",
+            clause: "5.2, 5.8 C_EncryptUpdate",
+            title: "Parts of any length give the same ciphertext, each block as soon as it is \
+                    complete.",
             run: |context| each_mode(context, Family::Encrypt, in_parts),
         },
         Case {
             id: "decrypts-parts",
-            clause: "5.10 C_DecryptUpdate",
-            title: "Parts of any length give the same plaintext.",
+            clause: "5.2, 5.10 C_DecryptUpdate",
+            title: "Parts of any length give the same plaintext, each block as soon as it is known \
+                    not to be padding.",
             run: |context| each_mode(context, Family::Decrypt, in_parts),
         },
         Case {
@@ -66,39 +75,40 @@ pub const GROUP: Group = Group {
             clause: "6.10.4, 6.10.5, 6.10.6, 6.16.3",
             title: "What is no whole number of blocks is refused by its length, and ends the \
                     operation.",
-            run: lengths_wrong,
+            run: refused::lengths_wrong,
         },
         Case {
             id: "padding-wrong",
             clause: "6.10.6",
             title: "Each padding that is none is CKR_ENCRYPTED_DATA_INVALID, whole and in parts.",
-            run: padding_wrong,
+            run: refused::padding_wrong,
         },
         Case {
             id: "parameter-wrong",
             clause: "6.10, 6.11.2, 6.13.7, 6.16.2",
             title: "An IV, counter or tag of the wrong size is CKR_MECHANISM_PARAM_INVALID.",
-            run: parameter_wrong,
+            run: refused::parameter_wrong,
         },
         Case {
             id: "gcm-settings",
             clause: "6.13.2",
             title: "Each length of IV, of additional data and of the tag is as OpenSSL has it, or \
                     refused at Init.",
-            run: gcm_settings,
+            run: gcm::settings,
         },
         Case {
             id: "gcm-forged",
             clause: "6.13.2",
             title: "A changed ciphertext, tag, IV or additional data is refused, whole and in \
                     parts, before any plaintext.",
-            run: gcm_forged,
+            run: gcm::forged,
         },
         Case {
-            id: "ctr-carry",
+            id: "ctr-overflow",
             clause: "6.11.3",
-            title: "A counter that is all ones becomes zero, or the data is refused.",
-            run: ctr_carry,
+            title: "Data is taken up to the counter's last value, and no byte more: \
+                    CKR_DATA_LEN_RANGE.",
+            run: ctr::overflow,
         },
         Case {
             id: "key-sizes",
@@ -140,6 +150,20 @@ impl Subject {
         need(session.init(self.family, &self.mechanism, self.handle), "Init")
     }
 
+    /// How much output there is of so much input: as much as can be computed of it (5.2).
+    fn due(&self, given: usize) -> RangeInclusive<usize> {
+        match (self.mode, self.family) {
+            (Mode::CbcPad, Family::Decrypt) => {
+                let known = given.saturating_sub(1) / 16 * 16;
+                known..=known
+            }
+            (Mode::Ecb | Mode::Cbc | Mode::CbcPad, _) => given / 16 * 16..=given / 16 * 16,
+            (Mode::Ctr, _) => given..=given,
+            // A module may keep all until the tag is made; of plaintext it must.
+            _ => 0..=given,
+        }
+    }
+
     /// Lengths of plaintext around a block's end.
     fn sizes(&self) -> Vec<usize> {
         let block = self.mode.block().unwrap_or(1);
@@ -155,14 +179,11 @@ impl Subject {
 }
 
 fn subjects(context: &mut Context, family: Family) -> Outcome<Vec<(String, Subject)>> {
-    let keys = context.distinct_keys()?;
     let mut subjects = Vec::new();
-    for (kind, info) in context.offered(family.flag())? {
+    for (kind, key) in pairs(context, family)? {
         let Some(Scheme::Aes(mode)) = scheme(kind) else { continue };
-        for key in keys.iter().filter(|key| fits(kind, key, &info)) {
-            if let Some(subject) = Subject::new(kind, mode, family, key) {
-                subjects.push((format!("{}, {key}", names::mechanism(kind)), subject));
-            }
+        if let Some(subject) = Subject::new(kind, mode, family, &key) {
+            subjects.push((format!("{}, {key}", names::mechanism(kind)), subject));
         }
     }
     match subjects.is_empty() {
@@ -215,7 +236,8 @@ fn in_parts(session: Session, subject: &Subject) -> Outcome {
                 given += part.len();
                 out.extend(need(session.update(subject.family, part), "Update")?);
                 need(session.update(subject.family, &[]), "Update of nothing")?;
-                ensure(out.len() <= given, || format!("{} of {given} bytes", out.len()))?;
+                let due = subject.due(given);
+                ensure(due.contains(&out.len()), || format!("{} of {given} bytes", out.len()))?;
             }
             out.extend(need(session.last(subject.family), "Final")?);
             ensure(out == wanted, || format!("{size} bytes in parts of {part} give another"))?;
@@ -224,50 +246,42 @@ fn in_parts(session: Session, subject: &Subject) -> Outcome {
     Ok(())
 }
 
-/// One call of a multi-part operation by the whole protocol: a query, a buffer that is too short,
-/// one of the length told.
-fn by_protocol(call: &dyn Fn(Room) -> Output, wanted: usize) -> Outcome<Vec<u8>> {
-    let query = call(Room::Query);
-    is(check(query.rv), CKR_OK, "the query")?;
-    ensure(query.length >= wanted, || format!("told {}, {wanted} are needed", query.length))?;
-    let mut told = query.length;
-    for room in [0, wanted / 2, wanted.saturating_sub(1)] {
-        if room >= wanted {
-            continue;
-        }
-        let short = call(Room::Bytes(room));
-        is(check(short.rv), CKR_BUFFER_TOO_SMALL, &format!("{room} of {wanted} bytes"))?;
-        ensure(!short.overrun, || format!("{room} of {wanted} bytes: written beyond them"))?;
-        ensure(short.length >= wanted, || format!("told {} of {wanted}", short.length))?;
-        told = short.length;
-    }
-    let output = call(Room::Bytes(told));
-    ensure(!output.overrun, || "written beyond the buffer".to_owned())?;
-    need(output.result(), &format!("{told} bytes, as told"))
-}
-
 fn part_buffers(session: Session, subject: &Subject) -> Outcome {
     if !subject.mode.is_multi_part() {
         return skip("the mechanism is single-part");
     }
     let (input, wanted) = subject.known(80)?;
     let (first, second) = input.split_at(40);
-    // How much each call gives is the module's choice; it gives the same again.
-    subject.init(session)?;
-    let mut sizes = Vec::new();
-    for part in [first, second] {
-        sizes.push(need(session.update(subject.family, part), "Update")?.len());
+    let (family, out) = (subject.family, RefCell::new(Vec::new()));
+    // The call that is tried comes after so many parts, and the rest after it.
+    for tried in 0..3 {
+        let give = |part: &[u8]| -> Outcome {
+            out.borrow_mut().extend(need(session.update(family, part), "Update")?);
+            Ok(())
+        };
+        let begin = || {
+            out.borrow_mut().clear();
+            subject.init(session)?;
+            [first, second][..tried].iter().try_for_each(|part| give(part))
+        };
+        let call = |room| match tried {
+            2 => session.last_in(family, room),
+            n => session.update_in(family, [first, second][n], room),
+        };
+        let then = |bytes: &[u8]| {
+            out.borrow_mut().extend_from_slice(bytes);
+            if tried < 2 {
+                [first, second][tried + 1..].iter().try_for_each(|part| give(part))?;
+                out.borrow_mut().extend(need(session.last(family), "Final")?);
+            }
+            ensure(*out.borrow() == wanted, || "the output is another".to_owned())?;
+            ended(session.last(family), "Final")
+        };
+        // Padding is known at the end only, and a tag too.
+        let exact = family == Family::Encrypt;
+        Protocol { begin: &begin, call: &call, then: &then, exact }.holds()?;
     }
-    sizes.push(need(session.last(subject.family), "Final")?.len());
-    subject.init(session)?;
-    let mut out = Vec::new();
-    for (part, size) in [first, second].into_iter().zip(&sizes) {
-        out.extend(by_protocol(&|room| session.update_in(subject.family, part, room), *size)?);
-    }
-    out.extend(by_protocol(&|room| session.last_in(subject.family, room), sizes[2])?);
-    ensure(out == wanted, || "the output is another".to_owned())?;
-    let again = session.last(subject.family);
-    is(again, CKR_OPERATION_NOT_INITIALIZED, "Final again")
+    Ok(())
 }
 
 fn in_place(session: Session, subject: &Subject) -> Outcome {
@@ -278,247 +292,6 @@ fn in_place(session: Session, subject: &Subject) -> Outcome {
     subject.init(session)?;
     let told = need(session.one_shot_in_place(subject.family, &input), "C_Encrypt")?;
     ensure(told == wanted, || "the output is another".to_owned())
-}
-
-fn lengths_wrong(context: &mut Context) -> Outcome {
-    for family in [Family::Encrypt, Family::Decrypt] {
-        for (name, subject) in subjects(context, family)? {
-            let refused = match (family, subject.mode) {
-                (_, Mode::Ctr | Mode::Gcm) => continue,
-                (Family::Encrypt, Mode::CbcPad | Mode::Kwp) => continue,
-                (Family::Encrypt, _) => [CKR_DATA_LEN_RANGE, CKR_DATA_LEN_RANGE],
-                (_, Mode::Kw | Mode::Kwp) => {
-                    [CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_INVALID]
-                }
-                _ => [CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_LEN_RANGE],
-            };
-            context.each(format!("{family:?}, {name}"), |context| {
-                let session = context.user()?;
-                for size in [1, 15, 17, 33] {
-                    subject.init(session)?;
-                    let rv = session.one_shot(family, &vec![7; size]);
-                    one_of(rv, &refused, &format!("{size} bytes"))?;
-                    let after = session.one_shot(family, &[7; 16]);
-                    is(after, CKR_OPERATION_NOT_INITIALIZED, "the call after it")?;
-                    if !subject.mode.is_multi_part() {
-                        continue;
-                    }
-                    subject.init(session)?;
-                    need(session.update(family, &vec![7; size]), "Update")?;
-                    one_of(session.last(family), &refused, &format!("Final after {size} bytes"))?;
-                    let after = session.last(family);
-                    is(after, CKR_OPERATION_NOT_INITIALIZED, "Final after it")?;
-                }
-                Ok(())
-            });
-        }
-    }
-    Ok(())
-}
-
-fn padding_wrong(context: &mut Context) -> Outcome {
-    for (name, subject) in subjects(context, Family::Decrypt)? {
-        if subject.mode != Mode::CbcPad {
-            continue;
-        }
-        context.each(name, |context| {
-            let session = context.user()?;
-            let refused = [CKR_ENCRYPTED_DATA_INVALID, CKR_ENCRYPTED_DATA_LEN_RANGE];
-            let ends: [&[u8]; 6] = [&[0], &[17], &[255], &[1, 2], &[2, 3, 3], &[3, 2, 3, 3, 4]];
-            for end in ends {
-                let plain = [&vec![0x55; 32 - end.len()][..], end].concat();
-                let sealed = aes::seal(Mode::Cbc, &subject.value, usual(Mode::Cbc), &plain);
-                let sealed = sealed.map_err(broken)?;
-                subject.init(session)?;
-                let rv = session.one_shot(Family::Decrypt, &sealed);
-                one_of(rv, &refused, &format!("padding that ends with {end:?}"))?;
-                subject.init(session)?;
-                need(session.update(Family::Decrypt, &sealed), "C_DecryptUpdate")?;
-                let rv = session.last(Family::Decrypt);
-                one_of(rv, &refused, &format!("C_DecryptFinal, {end:?}"))?;
-            }
-            subject.init(session)?;
-            one_of(session.one_shot(Family::Decrypt, &[]), &refused, "no ciphertext")
-        });
-    }
-    Ok(())
-}
-
-fn parameter_wrong(context: &mut Context) -> Outcome {
-    for family in [Family::Encrypt, Family::Decrypt] {
-        for (name, subject) in subjects(context, family)? {
-            if subject.value.len() != 16 {
-                continue;
-            }
-            let kind = subject.kind;
-            let wrong = match subject.mode {
-                Mode::Cbc | Mode::CbcPad => vec![
-                    Mechanism::plain(kind),
-                    Mechanism::bytes(kind, &IV[..15]),
-                    Mechanism::bytes(kind, &[&IV[..], &[1]].concat()),
-                ],
-                Mode::Ctr => vec![
-                    Mechanism::plain(kind),
-                    Mechanism::bytes(kind, &IV),
-                    Mechanism::ctr(0, IV),
-                    Mechanism::ctr(129, IV),
-                ],
-                Mode::Gcm => vec![
-                    Mechanism::plain(kind),
-                    Mechanism::bytes(kind, &IV),
-                    Mechanism::gcm(&IV[..12], &[], 129),
-                    Mechanism::gcm(&IV[..12], &[], 1000),
-                    Mechanism::gcm(&[], &[], 128),
-                ],
-                Mode::Kw => vec![Mechanism::bytes(kind, &IV[..7])],
-                Mode::Kwp => vec![Mechanism::bytes(kind, &IV[..7])],
-                Mode::Ecb => continue,
-            };
-            context.each(format!("{family:?}, {name}"), |context| {
-                let session = context.user()?;
-                let refused = [CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD];
-                for mechanism in wrong {
-                    let rv = session.init(family, &mechanism, subject.handle);
-                    one_of(rv, &refused, &format!("Init with {mechanism:?}"))?;
-                }
-                Ok(())
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The GCM subjects of a direction, one per key.
-fn gcm(context: &mut Context, family: Family) -> Outcome<Vec<(String, Subject)>> {
-    let mut all = subjects(context, family)?;
-    all.retain(|(_, subject)| subject.mode == Mode::Gcm);
-    if all.is_empty() { skip("CKM_AES_GCM is not offered for this") } else { Ok(all) }
-}
-
-fn gcm_settings(context: &mut Context) -> Outcome {
-    for family in [Family::Encrypt, Family::Decrypt] {
-        let all = match gcm(context, family) {
-            Err(crate::case::Stop::Skip(why)) => {
-                context.each(format!("{family:?}"), |_| skip(why));
-                continue;
-            }
-            all => all?,
-        };
-        let Some((_, subject)) = all.into_iter().next() else { continue };
-        let settings = [1, 8, 11, 12, 13, 16, 60, 128].into_iter().flat_map(|iv| {
-            [(0, 16), (1, 16), (20, 15), (300, 14), (16, 13), (5, 12), (7, 8), (9, 4)]
-                .map(|(aad, tag)| (iv, aad, tag))
-        });
-        for (iv, aad, tag) in settings {
-            let name = format!("{family:?}, IV {iv}, AAD {aad}, tag {tag}");
-            context.each(name, |context| {
-                let session = context.user()?;
-                let (iv, aad) = (vec![0x1f; iv], vec![0xaa; aad]);
-                let mechanism = Mechanism::gcm(&iv, &aad, 8 * tag);
-                match session.init(family, &mechanism, subject.handle) {
-                    Err(CKR_MECHANISM_PARAM_INVALID) => return skip("refused at Init"),
-                    rv => need(rv, "Init")?,
-                }
-                let plain = vec![0x42; 37];
-                let setting = Setting { iv: &iv, aad: &aad, tag };
-                let sealed = aes::seal(Mode::Gcm, &subject.value, setting, &plain);
-                let sealed = sealed.map_err(broken)?;
-                let (input, wanted) = match family {
-                    Family::Encrypt => (plain, sealed),
-                    _ => (sealed, plain),
-                };
-                let told = need(session.one_shot(family, &input), "the call")?;
-                ensure(told == wanted, || "not what OpenSSL makes of it".to_owned())
-            });
-        }
-    }
-    Ok(())
-}
-
-fn gcm_forged(context: &mut Context) -> Outcome {
-    let refused =
-        [CKR_ENCRYPTED_DATA_INVALID, CKR_ENCRYPTED_DATA_LEN_RANGE, CKR_AEAD_DECRYPT_FAILED];
-    for (name, subject) in gcm(context, Family::Decrypt)? {
-        context.each(name, |context| {
-            let session = context.user()?;
-            let (sealed, _) = subject.known(50)?;
-            let usual = usual(Mode::Gcm);
-            let changed = |at: usize| {
-                let mut bytes = sealed.clone();
-                bytes[at] ^= 0x80;
-                bytes
-            };
-            let mut iv = usual.iv.to_vec();
-            iv[11] ^= 1;
-            let same = || Mechanism::gcm(usual.iv, usual.aad, 128);
-            let cases = [
-                ("the ciphertext", changed(3), same()),
-                ("the tag", changed(65), same()),
-                ("the tag's begin", changed(50), same()),
-                ("the length", sealed[..65].to_vec(), same()),
-                ("everything but the tag", sealed[50..].to_vec(), same()),
-                ("all", Vec::new(), same()),
-                ("the IV", sealed.clone(), Mechanism::gcm(&iv, usual.aad, 128)),
-                ("the AAD", sealed.clone(), Mechanism::gcm(usual.iv, b"other", 128)),
-            ];
-            for (what, data, mechanism) in cases {
-                let begin = session.init(Family::Decrypt, &mechanism, subject.handle);
-                need(begin, "C_DecryptInit")?;
-                let rv = session.one_shot(Family::Decrypt, &data);
-                one_of(rv, &refused, &format!("C_Decrypt with {what} changed"))?;
-                let after = session.one_shot(Family::Decrypt, &data);
-                is(after, CKR_OPERATION_NOT_INITIALIZED, "C_Decrypt after it")?;
-                let begin = session.init(Family::Decrypt, &mechanism, subject.handle);
-                need(begin, "C_DecryptInit")?;
-                for part in data.chunks(16) {
-                    let out = need(session.update(Family::Decrypt, part), "C_DecryptUpdate")?;
-                    ensure(out.is_empty(), || "plaintext before the tag is known".to_owned())?;
-                }
-                let rv = session.last(Family::Decrypt);
-                one_of(rv, &refused, &format!("C_DecryptFinal with {what} changed"))?;
-            }
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-fn ctr_carry(context: &mut Context) -> Outcome {
-    let all = subjects(context, Family::Encrypt)?;
-    let Some((_, subject)) = all.into_iter().find(|(_, subject)| subject.mode == Mode::Ctr) else {
-        return skip("CKM_AES_CTR is not offered");
-    };
-    for bits in [128, 64, 32, 16] {
-        context.each(format!("{bits} bits"), |context| {
-            let session = context.user()?;
-            let mut block = IV;
-            block[16 - bits / 8..].fill(0xff);
-            block[15] = 0xfe;
-            let plain = vec![0x10; 64];
-            // OpenSSL's counter has all 128 bits: block by block, each has its own.
-            let mut wanted = Vec::new();
-            for n in 0..4_u128 {
-                let mask = u128::MAX >> (128 - bits);
-                let whole = u128::from_be_bytes(block);
-                let counter = (whole & !mask) | (whole.wrapping_add(n) & mask);
-                let setting = Setting { iv: &counter.to_be_bytes(), aad: &[], tag: 0 };
-                let part = aes::seal(Mode::Ctr, &subject.value, setting, &plain[..16]);
-                wanted.extend(part.map_err(broken)?);
-            }
-            let mechanism = Mechanism::ctr(bits, block);
-            match session.init(Family::Encrypt, &mechanism, subject.handle) {
-                Err(CKR_MECHANISM_PARAM_INVALID) => return skip("refused at Init"),
-                rv => need(rv, "C_EncryptInit")?,
-            }
-            match session.one_shot(Family::Encrypt, &plain) {
-                // Data that would make a counter come again must not be encrypted (6.11.3).
-                Err(CKR_DATA_LEN_RANGE) => Ok(()),
-                Err(rv) => fail(format!("C_Encrypt: {}", names::rv(rv))),
-                Ok(told) => ensure(told == wanted, || "the counter is another".to_owned()),
-            }
-        });
-    }
-    Ok(())
 }
 
 fn key_sizes(context: &mut Context) -> Outcome {

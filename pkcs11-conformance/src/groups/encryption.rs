@@ -1,14 +1,15 @@
 //! Encryption and decryption, against OpenSSL.
 
 use cryptoki_sys::*;
-use openssl::{pkey::PKey, rsa::Rsa};
+use openssl::pkey::{PKey, Private};
 
+use super::imports;
 use crate::{
     case::{Case, Group, Outcome, ensure, skip},
-    client::{Family, flag, number},
-    context::{Context, need},
+    client::{Family, Session},
+    context::{Context, is, need},
     keys::{Key, Kind},
-    mechanism::{HASHES, Mechanism},
+    mechanism::{HASHES, Hash, Mechanism},
     names, oracle,
     samples::broken,
 };
@@ -30,6 +31,13 @@ pub const GROUP: Group = Group {
             clause: "6.1.6",
             title: "What the module pads by PKCS #1 v1.5 OpenSSL decrypts.",
             run: pkcs1_encrypts,
+        },
+        Case {
+            id: "oaep-lengths",
+            clause: "6.1.8",
+            title: "From nothing to the most that there is room for is taken, a byte more is \
+                    CKR_DATA_LEN_RANGE.",
+            run: oaep_lengths,
         },
         Case {
             id: "oaep-decrypts",
@@ -76,21 +84,10 @@ fn pkcs1_decrypts(context: &mut Context) -> Outcome {
 }
 
 /// A key pair of OpenSSL's, its public key a session object.
-fn imported(context: &mut Context) -> Outcome<(PKey<openssl::pkey::Private>, CK_OBJECT_HANDLE)> {
-    let own = Rsa::generate(2048).map_err(broken)?;
-    let template = vec![
-        (CKA_CLASS, number(CKO_PUBLIC_KEY)),
-        (CKA_KEY_TYPE, number(CKK_RSA)),
-        (CKA_TOKEN, flag(false)),
-        (CKA_ENCRYPT, flag(true)),
-        (CKA_MODULUS, own.n().to_vec()),
-        (CKA_PUBLIC_EXPONENT, own.e().to_vec()),
-    ];
-    let session = context.user()?;
-    match session.create(&template) {
-        Ok(object) => Ok((PKey::from_rsa(own).map_err(broken)?, object)),
-        Err(rv) => skip(format!("a public key cannot be imported: {}", names::rv(rv))),
-    }
+fn imported(context: &mut Context) -> Outcome<(&'static PKey<Private>, CK_OBJECT_HANDLE)> {
+    let own = imports::own_rsa()?;
+    let object = imports::imported(context.user()?, own, None)?;
+    Ok((own, object))
 }
 
 fn pkcs1_encrypts(context: &mut Context) -> Outcome {
@@ -107,7 +104,7 @@ fn pkcs1_encrypts(context: &mut Context) -> Outcome {
             let cipher = session.run(Family::Encrypt, &mechanism, public, &data);
             let cipher = need(cipher, "C_Encrypt")?;
             ensure(cipher.len() == 256, || format!("{} bytes", cipher.len()))?;
-            let told = oracle::pkcs1_decrypt(&own, &cipher).map_err(broken)?;
+            let told = oracle::pkcs1_decrypt(own, &cipher).map_err(broken)?;
             ensure(told == data, || "OpenSSL decrypts something else".to_owned())
         });
     }
@@ -116,59 +113,104 @@ fn pkcs1_encrypts(context: &mut Context) -> Outcome {
 
 const LABELS: [&[u8]; 2] = [b"", b"a label"];
 
-fn oaep_decrypts(context: &mut Context) -> Outcome {
+fn oaep_lengths(context: &mut Context) -> Outcome {
+    let sha1 = &HASHES[0];
+    let mechanism = Mechanism::oaep(sha1, sha1, &[]);
     for key in rsa_keys(context, CKF_DECRYPT, CKM_RSA_PKCS_OAEP)? {
-        for hash in &HASHES[..5] {
-            for mgf in &HASHES[..5] {
-                for label in LABELS {
+        context.each(format!("C_Decrypt, {key}"), |context| {
+            let session = context.user()?;
+            for size in [0, 1, key.kind.signature() - 2 - 2 * sha1.size] {
+                let data = vec![0x17; size];
+                let cipher = oracle::oaep_encrypt(key.oracle()?, sha1, sha1, &[], &data);
+                let cipher = cipher.map_err(broken)?;
+                let told = session.run(Family::Decrypt, &mechanism, key.private, &cipher);
+                let told = need(told, &format!("C_Decrypt of {size} bytes"))?;
+                ensure(told == data, || format!("{size} bytes come back as {}", told.len()))?;
+            }
+            Ok(())
+        });
+    }
+    let (own, public) = imported(context)?;
+    if !context.offered(CKF_ENCRYPT)?.iter().any(|(kind, _)| *kind == CKM_RSA_PKCS_OAEP) {
+        return Ok(());
+    }
+    let most = 256 - 2 - 2 * sha1.size;
+    context.each("C_Encrypt", |context| {
+        let session = context.user()?;
+        for size in [0, 1, most] {
+            let data = vec![0x17; size];
+            let cipher = session.run(Family::Encrypt, &mechanism, public, &data);
+            let cipher = need(cipher, &format!("C_Encrypt of {size} bytes"))?;
+            let told = oracle::oaep_decrypt(own, sha1, sha1, &[], &cipher).map_err(broken)?;
+            ensure(told == data, || format!("{size} bytes: OpenSSL decrypts something else"))?;
+        }
+        let longer = session.run(Family::Encrypt, &mechanism, public, &vec![0x17; most + 1]);
+        is(longer, CKR_DATA_LEN_RANGE, "C_Encrypt of a byte more")
+    });
+    Ok(())
+}
+
+/// Each setting of OAEP that Init takes; how many it does not is one line.
+fn each_setting(
+    context: &mut Context,
+    family: Family,
+    handle: CK_OBJECT_HANDLE,
+    of: &str,
+    attempt: impl Fn(Session, &Hash, &Hash, &[u8]) -> Outcome,
+) -> Outcome {
+    let (mut refused, mut tried) = (0, 0);
+    for hash in HASHES {
+        for mgf in HASHES {
+            for label in LABELS {
+                tried += 1;
+                let session = context.user()?;
+                let begun = session.init(family, &Mechanism::oaep(hash, mgf, label), handle);
+                if begun == Err(CKR_MECHANISM_PARAM_INVALID) {
+                    refused += 1;
+                } else {
                     let label_name = String::from_utf8_lossy(label);
-                    let name = format!("{}, MGF1 {}, {label_name:?}, {key}", hash.name, mgf.name);
-                    context.each(name, |context| {
-                        let session = context.user()?;
-                        let mechanism = Mechanism::oaep(hash, mgf, label);
-                        match session.init(Family::Decrypt, &mechanism, key.private) {
-                            Err(CKR_MECHANISM_PARAM_INVALID) => return skip("refused at Init"),
-                            rv => need(rv, "C_DecryptInit")?,
-                        }
-                        let data = b"a secret";
-                        let cipher = oracle::oaep_encrypt(key.oracle()?, hash, mgf, label, data)
-                            .map_err(broken)?;
-                        let told = need(session.one_shot(Family::Decrypt, &cipher), "C_Decrypt")?;
-                        ensure(told == data, || "another plaintext comes back".to_owned())
+                    let name = format!("{}, MGF1 {}, {label_name:?}{of}", hash.name, mgf.name);
+                    context.each(name, |_| {
+                        need(begun, "Init")?;
+                        attempt(session, hash, mgf, label)
                     });
                 }
+                need(session.close(), "C_CloseSession")?;
+                context.forget(session);
             }
         }
+    }
+    if refused > 0 {
+        let why = format!("{refused} of {tried} settings are CKR_MECHANISM_PARAM_INVALID");
+        context.each(format!("refused{of}"), |_| skip(why));
+    }
+    Ok(())
+}
+
+fn oaep_decrypts(context: &mut Context) -> Outcome {
+    for key in rsa_keys(context, CKF_DECRYPT, CKM_RSA_PKCS_OAEP)? {
+        let of = format!(", {key}");
+        each_setting(context, Family::Decrypt, key.private, &of, |session, hash, mgf, label| {
+            let data = b"a secret";
+            let cipher = oracle::oaep_encrypt(key.oracle()?, hash, mgf, label, data);
+            let cipher = cipher.map_err(broken)?;
+            let told = need(session.one_shot(Family::Decrypt, &cipher), "C_Decrypt")?;
+            ensure(told == data, || "another plaintext comes back".to_owned())
+        })?;
     }
     Ok(())
 }
 
 fn oaep_encrypts(context: &mut Context) -> Outcome {
     let (own, public) = imported(context)?;
-    let session = context.user()?;
     let offered = context.offered(CKF_ENCRYPT)?;
     if !offered.iter().any(|(kind, _)| *kind == CKM_RSA_PKCS_OAEP) {
         return skip("CKM_RSA_PKCS_OAEP does not encrypt");
     }
-    for hash in &HASHES[..5] {
-        for mgf in &HASHES[..5] {
-            for label in LABELS {
-                let label_name = String::from_utf8_lossy(label);
-                let name = format!("{}, MGF1 {}, {label_name:?}", hash.name, mgf.name);
-                context.each(name, |_| {
-                    let mechanism = Mechanism::oaep(hash, mgf, label);
-                    match session.init(Family::Encrypt, &mechanism, public) {
-                        Err(CKR_MECHANISM_PARAM_INVALID) => return skip("refused at Init"),
-                        rv => need(rv, "C_EncryptInit")?,
-                    }
-                    let data = b"a secret";
-                    let cipher = need(session.one_shot(Family::Encrypt, data), "C_Encrypt")?;
-                    let told = oracle::oaep_decrypt(&own, hash, mgf, label, &cipher);
-                    let told = told.map_err(broken)?;
-                    ensure(told == data, || "OpenSSL decrypts something else".to_owned())
-                });
-            }
-        }
-    }
-    Ok(())
+    each_setting(context, Family::Encrypt, public, "", |session, hash, mgf, label| {
+        let data = b"a secret";
+        let cipher = need(session.one_shot(Family::Encrypt, data), "C_Encrypt")?;
+        let told = oracle::oaep_decrypt(own, hash, mgf, label, &cipher).map_err(broken)?;
+        ensure(told == data, || "OpenSSL decrypts something else".to_owned())
+    })
 }

@@ -1,7 +1,5 @@
 //! What the mechanism list promises, against what works.
 
-use std::cell::Cell;
-
 use cryptoki_sys::*;
 
 use crate::{
@@ -30,7 +28,8 @@ pub const GROUP: Group = Group {
         Case {
             id: "not-advertised",
             clause: "5.5 C_GetMechanismInfo",
-            title: "A use that a listed mechanism's flags lack is CKR_MECHANISM_INVALID.",
+            title: "A use that a listed mechanism's flags lack is refused: CKR_MECHANISM_INVALID, \
+                    or the key is not for it.",
             run: not_advertised,
         },
         Case {
@@ -52,6 +51,12 @@ pub const GROUP: Group = Group {
             run: sizes,
         },
         Case {
+            id: "curves",
+            clause: "6.3",
+            title: "EC mechanisms say which curves they take: fields, parameters, points, sizes.",
+            run: curves,
+        },
+        Case {
             id: "secret-keys",
             clause: "5.18 C_GenerateKey",
             title: "Secret keys are made within the advertised sizes.",
@@ -60,17 +65,9 @@ pub const GROUP: Group = Group {
     ],
 };
 
-const REFUSED: [CK_RV; 5] = [
-    CKR_KEY_TYPE_INCONSISTENT,
-    CKR_KEY_FUNCTION_NOT_PERMITTED,
-    CKR_KEY_SIZE_RANGE,
-    CKR_MECHANISM_INVALID,
-    CKR_FUNCTION_NOT_SUPPORTED,
-];
-
 fn works(context: &mut Context) -> Outcome {
     let keys = context.keys()?;
-    for family in [Family::Digest, Family::Sign, Family::Verify, Family::Encrypt, Family::Decrypt] {
+    for family in Family::ALL {
         for (kind, info) in context.offered(family.flag())? {
             let name = names::mechanism(kind);
             let Some(scheme) = scheme(kind) else {
@@ -85,8 +82,6 @@ fn works(context: &mut Context) -> Outcome {
                 });
                 continue;
             }
-            // What one key does another may be kept from: a token's from what a session's can do.
-            let shown = Cell::new(false);
             let fitting = |key: &&Key| fits(kind, key, &info);
             for key in keys.iter().filter(fitting) {
                 let Some(public) = key.public else { continue };
@@ -97,14 +92,7 @@ fn works(context: &mut Context) -> Outcome {
                         Family::Sign | Family::Decrypt => key.private,
                         _ => public,
                     };
-                    match session.init(family, &mechanism, own) {
-                        Err(CKR_MECHANISM_INVALID | CKR_KEY_FUNCTION_NOT_PERMITTED)
-                            if shown.get() =>
-                        {
-                            return skip("this key does not, another does");
-                        }
-                        rv => need(rv, "Init")?,
-                    }
+                    need(session.init(family, &mechanism, own), "Init")?;
                     end(session, family);
                     match family {
                         Family::Sign => {
@@ -144,7 +132,6 @@ fn works(context: &mut Context) -> Outcome {
                             ensure(back == data, || "another plaintext comes back".to_owned())?;
                         }
                     }
-                    shown.set(true);
                     Ok(())
                 });
             }
@@ -163,7 +150,7 @@ fn end(session: Session, family: Family) {
 }
 
 fn not_advertised(context: &mut Context) -> Outcome {
-    let keys = context.distinct_keys()?;
+    let keys = context.keys()?;
     let listed = context.mechanisms()?;
     for kind in listed {
         if scheme(kind).is_none() {
@@ -172,7 +159,13 @@ fn not_advertised(context: &mut Context) -> Outcome {
         let info = need(context.mechanism_info(kind)?, "C_GetMechanismInfo")?;
         let sizes = CK_MECHANISM_INFO { ulMaxKeySize: 0, ..info };
         // A digest, or a mechanism for keys that are not there, refuses any key.
-        let key = keys.iter().find(|key| fits(kind, key, &sizes)).or(keys.first());
+        let fitting = keys.iter().find(|key| fits(kind, key, &sizes));
+        let mut refused =
+            vec![CKR_MECHANISM_INVALID, CKR_FUNCTION_NOT_SUPPORTED, CKR_KEY_FUNCTION_NOT_PERMITTED];
+        if fitting.is_none() {
+            refused.push(CKR_KEY_TYPE_INCONSISTENT);
+        }
+        let key = fitting.or(keys.first());
         let Some(key) = key else { return skip("there is no key") };
         for family in Family::ALL {
             if info.flags & family.flag() != 0 {
@@ -186,7 +179,7 @@ fn not_advertised(context: &mut Context) -> Outcome {
                 };
                 let Some(own) = own else { return skip("no public key") };
                 let rv = session.init(family, &Mechanism::usual(kind), own);
-                one_of(rv, &REFUSED, "Init")
+                one_of(rv, &refused, "Init")
             });
         }
     }
@@ -194,7 +187,7 @@ fn not_advertised(context: &mut Context) -> Outcome {
 }
 
 fn unlisted(context: &mut Context) -> Outcome {
-    let keys = context.distinct_keys()?;
+    let keys = context.keys()?;
     let listed = context.mechanisms()?;
     for (kind, name, _, scheme) in KNOWN {
         if listed.contains(kind) {
@@ -229,7 +222,10 @@ fn generates(context: &mut Context) -> Outcome {
                 .map(|bits| Kind::Rsa(*bits as usize))
                 .collect(),
             Some(Scheme::EcPair) => CURVES.iter().map(Kind::Ec).collect(),
-            _ => continue,
+            _ => {
+                context.each(names::mechanism(kind), |_| skip("not known to this program"));
+                continue;
+            }
         };
         for wanted in kinds {
             context.each(format!("{}, {wanted}", names::mechanism(kind)), |_| {
@@ -275,27 +271,74 @@ fn sizes(context: &mut Context) -> Outcome {
 
 fn secret_keys(context: &mut Context) -> Outcome {
     let session = context.user()?;
-    let offered = context.offered(CKF_GENERATE)?;
-    if !offered.iter().any(|(kind, _)| *kind == CKM_AES_KEY_GEN) {
-        return skip("CKM_AES_KEY_GEN is not offered");
-    }
-    for bytes in [16, 24, 32] {
-        context.each(format!("AES {}", 8 * bytes), |_| {
-            let template = vec![
-                (CKA_TOKEN, flag(false)),
-                (CKA_VALUE_LEN, number(bytes)),
-                (CKA_ENCRYPT, flag(true)),
-                (CKA_SENSITIVE, flag(true)),
-            ];
-            let key = session.generate(&Mechanism::plain(CKM_AES_KEY_GEN), &template);
-            let key = need(key, "C_GenerateKey")?;
-            let told = need(session.ulong(key, CKA_VALUE_LEN), "CKA_VALUE_LEN")?;
-            ensure(told == bytes, || format!("CKA_VALUE_LEN is {told}"))?;
-            match session.value(key, CKA_VALUE) {
-                Err(CKR_ATTRIBUTE_SENSITIVE) => Ok(()),
-                _ => fail("CKA_VALUE of a sensitive key can be read"),
+    for (kind, info) in context.offered(CKF_GENERATE)? {
+        let name = names::mechanism(kind);
+        let (uses, sizes) = match kind {
+            CKM_AES_KEY_GEN => (CKA_ENCRYPT, [16, 24, 32]),
+            CKM_GENERIC_SECRET_KEY_GEN => (CKA_SIGN, [20, 32, 64]),
+            _ => {
+                context.each(name, |_| skip("not known to this program"));
+                continue;
             }
-        });
+        };
+        // Some give the sizes of generic secrets in bits (6.8.3).
+        let unit = if kind == CKM_AES_KEY_GEN || info.ulMaxKeySize < 512 { 1 } else { 8 };
+        let range = info.ulMinKeySize..=info.ulMaxKeySize;
+        for bytes in sizes.into_iter().filter(|bytes| range.contains(&(bytes * unit))) {
+            context.each(format!("{name}, {} bits", 8 * bytes), |_| {
+                let template = vec![
+                    (CKA_TOKEN, flag(false)),
+                    (CKA_VALUE_LEN, number(bytes)),
+                    (uses, flag(true)),
+                    (CKA_SENSITIVE, flag(true)),
+                ];
+                let key = session.generate(&Mechanism::plain(kind), &template);
+                let key = need(key, "C_GenerateKey")?;
+                let told = need(session.ulong(key, CKA_VALUE_LEN), "CKA_VALUE_LEN")?;
+                ensure(told == bytes, || format!("CKA_VALUE_LEN is {told}"))?;
+                let by = session.ulong(key, CKA_KEY_GEN_MECHANISM);
+                ensure(by == Ok(kind), || format!("CKA_KEY_GEN_MECHANISM: {by:x?}"))?;
+                match session.value(key, CKA_VALUE) {
+                    Err(CKR_ATTRIBUTE_SENSITIVE) => Ok(()),
+                    _ => fail("CKA_VALUE of a sensitive key can be read"),
+                }
+            });
+        }
     }
     Ok(())
+}
+
+/// The flags of which an EC mechanism sets one at least (6.3).
+const FIELDS: CK_FLAGS = CKF_EC_F_P | CKF_EC_F_2M;
+const PARAMETERS: CK_FLAGS = CKF_EC_ECPARAMETERS | CKF_EC_OID | CKF_EC_CURVENAME;
+const POINTS: CK_FLAGS = CKF_EC_UNCOMPRESS | CKF_EC_COMPRESS;
+
+fn curves(context: &mut Context) -> Outcome {
+    let keys = context.keys()?;
+    let mut tried = false;
+    for kind in context.mechanisms()? {
+        let of = scheme(kind);
+        if of != Some(Scheme::EcPair) && !of.is_some_and(Scheme::is_ec) && kind != CKM_ECDH1_DERIVE
+        {
+            continue;
+        }
+        tried = true;
+        let info = need(context.mechanism_info(kind)?, "C_GetMechanismInfo")?;
+        context.each(names::mechanism(kind), |_| {
+            for (what, flags) in [("field", FIELDS), ("domain", PARAMETERS), ("point", POINTS)] {
+                ensure(info.flags & flags != 0, || {
+                    format!("no flag of the {what}'s forms is set")
+                })?;
+            }
+            for key in keys.iter() {
+                let Kind::Ec(curve) = key.kind else { continue };
+                let range = info.ulMinKeySize..=info.ulMaxKeySize;
+                ensure(range.contains(&(curve.bits as CK_ULONG)), || {
+                    format!("{} is not within {range:?} bits", curve.name)
+                })?;
+            }
+            Ok(())
+        });
+    }
+    if tried { Ok(()) } else { skip("no EC mechanism is listed") }
 }

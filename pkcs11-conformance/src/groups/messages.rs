@@ -1,14 +1,18 @@
 //! Message functions: many messages under one Init.
 
+use std::cell::RefCell;
+
 use cryptoki_sys::*;
 
+use super::protocol::{Protocol, nothing};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
     client::{
-        Output, PLENTY, Room, Session, check,
+        Output, PLENTY, Session, check,
         messages::{DECRYPT, ENCRYPT, Five, GcmMessage, SIGN, VERIFY},
     },
     context::{Context, is, need, one_of},
+    ffi::{NULL, Word, length, read},
     functions::Function::*,
     keys::{Key, Kind},
     mechanism::{IV, Mechanism, Mode, scheme},
@@ -30,6 +34,12 @@ pub const GROUP: Group = Group {
             run: |context| each_key(context, CKF_MESSAGE_ENCRYPT, encrypts),
         },
         Case {
+            id: "generators",
+            clause: "6.13.3 CK_GCM_MESSAGE_PARAMS",
+            title: "Each generator keeps the fixed bits and makes another IV each time, or is refused.",
+            run: |context| each_key(context, CKF_MESSAGE_ENCRYPT, generators),
+        },
+        Case {
             id: "encrypts-parts",
             clause: "5.9 C_EncryptMessageNext",
             title: "A message in parts is what OpenSSL makes of it whole.",
@@ -49,8 +59,8 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "buffers",
-            clause: "5.2, 5.9 C_EncryptMessage, 5.11 C_DecryptMessage",
-            title: "A query and a short buffer take nothing.",
+            clause: "5.2, 5.9, 5.11",
+            title: "C_EncryptMessage, C_DecryptMessage and each C_…MessageNext keep the protocol.",
             run: |context| each_key(context, CKF_MESSAGE_DECRYPT, buffers),
         },
         Case {
@@ -82,8 +92,8 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "sign-buffers",
-            clause: "5.2, 5.14 C_SignMessage",
-            title: "A query and a short buffer take nothing.",
+            clause: "5.2, 5.14 C_SignMessage, C_SignMessageNext",
+            title: "C_SignMessage and the last C_SignMessageNext keep the protocol.",
             run: |context| each_pair(context, sign_buffers),
         },
     ],
@@ -97,11 +107,15 @@ fn each_key(
     attempt: fn(Session, &Key) -> Outcome,
 ) -> Outcome {
     context.needs(C_MessageEncryptInit)?;
-    let offered = context.offered(flag)?;
-    let Some((kind, info)) = offered.into_iter().find(|(kind, _)| *kind == CKM_AES_GCM) else {
-        return skip("no mechanism of this program's is offered for it");
+    let (known, other): (Vec<_>, Vec<_>) =
+        context.offered(flag)?.into_iter().partition(|(kind, _)| *kind == CKM_AES_GCM);
+    for (kind, _) in other {
+        context.each(names::mechanism(kind), |_| skip("not known to this program"));
+    }
+    let Some((kind, info)) = known.into_iter().next() else {
+        return skip("CKM_AES_GCM is not offered for it");
     };
-    let keys = context.distinct_keys()?;
+    let keys = context.keys()?;
     for key in keys.iter().filter(|key| key.value.is_some() && fits(kind, key, &info)) {
         let name = format!("{}, {key}", names::mechanism(kind));
         context.each(name, |context| attempt(context.user()?, key));
@@ -154,6 +168,36 @@ fn encrypts(session: Session, key: &Key) -> Outcome {
         opens(key, aad, &message, &cipher, &plain)?;
     }
     need(session.message_final(ENCRYPT), "C_MessageEncryptFinal")
+}
+
+fn generators(session: Session, key: &Key) -> Outcome {
+    let (refused, mut tried) = ([CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD], false);
+    for generator in
+        [CKG_GENERATE, CKG_GENERATE_COUNTER, CKG_GENERATE_RANDOM, CKG_GENERATE_COUNTER_XOR]
+    {
+        for fixed in [0, 32, 61] {
+            need(session.message_init(ENCRYPT, &gcm(), key.private), "C_MessageEncryptInit")?;
+            let what = format!("generator {generator} with {fixed} fixed bits");
+            let mut ivs = std::collections::BTreeSet::new();
+            for _ in 0..5 {
+                let iv = vec![0xee; 12];
+                let mut message =
+                    GcmMessage { iv, fixed_bits: fixed as CK_ULONG, generator, tag: vec![0; 16] };
+                let out = session.message(ENCRYPT, &mut message, b"aad", b"data", PLENTY);
+                if ivs.is_empty() && refused.contains(&out.rv) {
+                    break;
+                }
+                let cipher = need(out.result(), &what)?;
+                opens(key, b"aad", &message, &cipher, b"data")?;
+                let kept = (0..fixed).all(|n| (message.iv[n / 8] ^ 0xee) & (0x80 >> (n % 8)) == 0);
+                ensure(kept, || format!("{what}: they are changed"))?;
+                ensure(ivs.insert(message.iv), || format!("{what}: an IV comes twice"))?;
+                tried = true;
+            }
+            need(session.message_final(ENCRYPT), "C_MessageEncryptFinal")?;
+        }
+    }
+    if tried { Ok(()) } else { skip("every generator is refused") }
 }
 
 fn encrypts_parts(session: Session, key: &Key) -> Outcome {
@@ -221,33 +265,67 @@ fn forged(session: Session, key: &Key) -> Outcome {
     need(session.message_final(DECRYPT), "C_MessageDecryptFinal")
 }
 
-/// The protocol of 5.2 for one call that gives `size` bytes.
-fn protocol(call: &mut dyn FnMut(Room) -> Output, size: usize) -> Outcome {
-    let query = call(Room::Query);
-    is(check(query.rv), CKR_OK, "the query")?;
-    ensure(query.length >= size, || format!("told {}, {size} are needed", query.length))?;
-    for room in [0, size - 1] {
-        let short = call(Room::Bytes(room));
-        is(check(short.rv), CKR_BUFFER_TOO_SMALL, &format!("{room} of {size} bytes"))?;
-        ensure(short.length >= size, || format!("told {} of {size}", short.length))?;
-        ensure(!short.overrun, || "written beyond the buffer".to_owned())?;
+/// The protocol of 5.2 for each call of one direction: a message whole, a part of one, its last.
+/// `fresh` makes the parameter of a message, `right` says whether the output is.
+fn protocol(
+    session: Session,
+    five: Five,
+    data: &[u8],
+    fresh: &dyn Fn() -> GcmMessage,
+    right: &dyn Fn(&GcmMessage, &[u8]) -> Outcome,
+) -> Outcome {
+    let message = RefCell::new(fresh());
+    let exact = five == ENCRYPT;
+    Protocol {
+        begin: &|| {
+            message.replace(fresh());
+            Ok(())
+        },
+        call: &|room| session.message(five, &mut message.borrow_mut(), b"aad", data, room),
+        then: &|out| right(&message.borrow(), out),
+        exact,
     }
-    let whole = call(Room::Bytes(query.length));
-    ensure(!whole.overrun, || "written beyond the buffer".to_owned())?;
-    let told = need(whole.result(), "room as told")?;
-    ensure(told.len() == size, || format!("{} of {size} bytes", told.len()))
+    .holds()?;
+    let (first, second) = data.split_at(25);
+    let out = RefCell::new(Vec::new());
+    let next = |part: &[u8], room, last| {
+        session.message_next(five, &mut message.borrow_mut(), part, room, last)
+    };
+    for last in [false, true] {
+        let begin = || {
+            message.replace(fresh());
+            out.borrow_mut().clear();
+            need(session.message_begin(five, &mut message.borrow_mut(), b"aad"), "Begin")?;
+            if last {
+                out.borrow_mut().extend(need(next(first, PLENTY, false).result(), "Next")?);
+            }
+            Ok(())
+        };
+        let call = |room| next(if last { second } else { first }, room, last);
+        let then = |bytes: &[u8]| {
+            out.borrow_mut().extend_from_slice(bytes);
+            if !last {
+                out.borrow_mut().extend(need(next(second, PLENTY, true).result(), "Next")?);
+            }
+            right(&message.borrow(), &out.borrow())
+        };
+        Protocol { begin: &begin, call: &call, then: &then, exact }.holds()?;
+    }
+    Ok(())
 }
 
 fn buffers(session: Session, key: &Key) -> Outcome {
+    let plain = [0x44; 40];
+    let (cipher, message) = sealed(key, b"aad", &plain)?;
     need(session.message_init(DECRYPT, &gcm(), key.private), "C_MessageDecryptInit")?;
-    let (cipher, mut message) = sealed(key, b"aad", &[0x44; 40])?;
-    let mut call = |room| session.message(DECRYPT, &mut message, b"aad", &cipher, room);
-    protocol(&mut call, 40)?;
+    let right = |_: &GcmMessage, told: &[u8]| {
+        ensure(told == plain, || "another plaintext comes back".to_owned())
+    };
+    protocol(session, DECRYPT, &cipher, &|| message.clone(), &right)?;
     need(session.message_final(DECRYPT), "C_MessageDecryptFinal")?;
     need(session.message_init(ENCRYPT, &gcm(), key.private), "C_MessageEncryptInit")?;
-    let mut message = made();
-    let mut call = |room| session.message(ENCRYPT, &mut message, b"aad", &[0x44; 40], room);
-    protocol(&mut call, 40)?;
+    let right = |message: &GcmMessage, cipher: &[u8]| opens(key, b"aad", message, cipher, &plain);
+    protocol(session, ENCRYPT, &plain, &made, &right)?;
     need(session.message_final(ENCRYPT), "C_MessageEncryptFinal")
 }
 
@@ -291,9 +369,12 @@ fn each_pair(context: &mut Context, attempt: fn(Session, &Signer) -> Outcome) ->
     if offered.is_empty() {
         return skip("no mechanism signs messages");
     }
-    let keys = context.distinct_keys()?;
+    let keys = context.keys()?;
     for (kind, info) in offered {
-        let Some(scheme) = scheme(kind) else { continue };
+        let Some(scheme) = scheme(kind) else {
+            context.each(names::mechanism(kind), |_| skip("not known to this program"));
+            continue;
+        };
         // One key of each type says what the others would.
         let usual = |key: &&Key| match key.kind {
             Kind::Ec(curve) => curve.name == "P-256",
@@ -381,8 +462,21 @@ fn sign_states(session: Session, signer: &Signer) -> Outcome {
 }
 
 fn sign_buffers(session: Session, signer: &Signer) -> Outcome {
-    need(session.message_init(SIGN, &signer.mechanism, signer.private), "C_MessageSignInit")?;
-    let size = need(session.sign_message(&signer.data, PLENTY).result(), "C_SignMessage")?.len();
-    protocol(&mut |room| session.sign_message(&signer.data, room), size)?;
+    let Signer { mechanism, data, .. } = signer;
+    need(session.message_init(SIGN, mechanism, signer.private), "C_MessageSignInit")?;
+    let call = |room| session.sign_message(data, room);
+    Protocol { begin: &nothing, call: &call, then: &|_| Ok(()), exact: true }.holds()?;
+    if signer.multi_part {
+        let (first, second) = data.split_at(1);
+        let next = |part: &[u8], out: Word<'_>, size: Word<'_>| {
+            session.call(C_SignMessageNext, &[NULL, 0.into(), read(part), length(part), out, size])
+        };
+        let begin = || {
+            need(check(session.call(C_SignMessageBegin, &[NULL, 0.into()])), "C_SignMessageBegin")?;
+            need(check(next(first, NULL, NULL)), "C_SignMessageNext")
+        };
+        let call = |room| Output::of(room, |out, size| next(second, out, size));
+        Protocol { begin: &begin, call: &call, then: &|_| Ok(()), exact: true }.holds()?;
+    }
     need(session.message_final(SIGN), "C_MessageSignFinal")
 }

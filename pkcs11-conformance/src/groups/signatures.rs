@@ -2,24 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use cryptoki_sys::*;
-use openssl::{
-    pkey::{PKey, Private},
-    rsa::Rsa,
-};
-
+use super::imports::{imported, own_rsa};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
-    client::{Family, Session, check, flag, number},
-    context::{Context, need, one_of},
+    client::{Family, check},
+    context::{Context, is, need, one_of},
     ffi::{length, read},
     functions::Function::*,
     keys::{Key, Kind},
-    mechanism::{HASHES, Hash, Mechanism, Scheme, scheme},
+    mechanism::{HASHES, Hash, Mechanism, Scheme, clause, scheme},
     names,
-    oracle::{self, CURVES, Curve},
+    oracle::{self, CURVES},
     samples::{broken, fits, pairs, to_sign},
 };
+use cryptoki_sys::*;
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -40,15 +36,29 @@ pub const GROUP: Group = Group {
             run: digest_info,
         },
         Case {
+            id: "raw",
+            clause: "6.1.12",
+            title: "CKM_RSA_X_509 signs a block below the modulus as it is; shorter data is padded \
+                    with zeros in front.",
+            run: raw,
+        },
+        Case {
             id: "pss",
             clause: "6.1.10",
             title: "Each hash, MGF and salt is signed as asked for, or refused at Init.",
             run: pss,
         },
         Case {
-            id: "pss-digest-length",
+            id: "pss-salt",
             clause: "6.1.10",
-            title: "A digest of another length than its hash's is refused.",
+            title: "The longest salt that the key has room for is taken, a longer one is \
+                    CKR_MECHANISM_PARAM_INVALID.",
+            run: pss_salt,
+        },
+        Case {
+            id: "pss-digest-length",
+            clause: "6.1.10, 5.1.6",
+            title: "A digest of another length than its hash's is CKR_DATA_LEN_RANGE.",
             run: pss_digest_length,
         },
         Case {
@@ -105,7 +115,8 @@ fn hashing(context: &mut Context) -> Outcome {
             continue;
         };
         for key in keys.iter().filter(|key| fits(kind, key, &info)) {
-            context.each(format!("{}, {key}", names::mechanism(kind)), |context| {
+            let name = format!("{}, {key}", names::mechanism(kind));
+            context.each_of(clause(kind), name, |context| {
                 let session = context.user()?;
                 let mechanism = Mechanism::usual(kind);
                 for size in [0, 1, 63, 1000] {
@@ -169,34 +180,94 @@ fn digest_info(context: &mut Context) -> Outcome {
     Ok(())
 }
 
+fn raw(context: &mut Context) -> Outcome {
+    for key in rsa_keys(context, CKM_RSA_X_509)? {
+        if !key.allows(CKM_RSA_X_509) {
+            continue;
+        }
+        context.each(&key, |context| {
+            let session = context.user()?;
+            let size = key.kind.signature();
+            for data in [vec![0x42; size], vec![0x99; 20], vec![1]] {
+                let mut block = vec![0; size - data.len()];
+                block.extend_from_slice(&data);
+                let mechanism = Mechanism::plain(CKM_RSA_X_509);
+                let sig = session.run(Family::Sign, &mechanism, key.private, &data);
+                let sig = need(sig, &format!("C_Sign of {} bytes", data.len()))?;
+                let told = oracle::raw_public(key.oracle()?, &sig).map_err(broken)?;
+                ensure(told == block, || "the signature holds something else".to_owned())?;
+            }
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
 fn pss(context: &mut Context) -> Outcome {
     for key in rsa_keys(context, CKM_RSA_PKCS_PSS)? {
-        for hash in &HASHES[..5] {
-            for mgf in &HASHES[..5] {
+        let (mut refused, mut tried) = (0, 0);
+        for hash in HASHES {
+            for mgf in HASHES {
                 for salt in BTreeSet::from([0, 20, 64, hash.size]) {
+                    tried += 1;
+                    let session = context.user()?;
+                    let mechanism = Mechanism::pss(CKM_RSA_PKCS_PSS, hash, mgf, salt);
+                    let begun = session.init(Family::Sign, &mechanism, key.private);
+                    if begun == Err(CKR_MECHANISM_PARAM_INVALID) {
+                        refused += 1;
+                        need(session.close(), "C_CloseSession")?;
+                        context.forget(session);
+                        continue;
+                    }
                     let name = format!("{}, MGF1 {}, salt {salt}, {key}", hash.name, mgf.name);
-                    context.each(name, |context| {
-                        let session = context.user()?;
-                        let mechanism = Mechanism::pss(CKM_RSA_PKCS_PSS, hash, mgf, salt);
-                        match session.init(Family::Sign, &mechanism, key.private) {
-                            Err(CKR_MECHANISM_PARAM_INVALID) => return skip("refused at Init"),
-                            rv => need(rv, "C_SignInit")?,
-                        }
+                    context.each(name, |_| {
+                        need(begun, "C_SignInit")?;
                         let digest = hash.digest(b"data");
                         let sig = need(session.one_shot(Family::Sign, &digest), "C_Sign")?;
                         let right =
                             oracle::pss_verify(key.oracle()?, hash, mgf, salt, &digest, &sig);
                         ensure(right.map_err(broken)?, || "OpenSSL refuses it".to_owned())
                     });
+                    need(session.close(), "C_CloseSession")?;
+                    context.forget(session);
                 }
             }
+        }
+        if refused > 0 {
+            let why = format!("{refused} of {tried} settings are CKR_MECHANISM_PARAM_INVALID");
+            context.each(format!("refused, {key}"), |_| skip(why));
         }
     }
     Ok(())
 }
 
+fn pss_salt(context: &mut Context) -> Outcome {
+    for key in rsa_keys(context, CKM_RSA_PKCS_PSS)? {
+        let sha256 = &HASHES[2];
+        let most = key.kind.signature() - 2 - sha256.size;
+        let with = |salt| Mechanism::pss(CKM_RSA_PKCS_PSS, sha256, sha256, salt);
+        context.each(&key, |context| {
+            let session = context.user()?;
+            let digest = sha256.digest(b"data");
+            match session.init(Family::Sign, &with(most), key.private) {
+                // A key may take salts of the hash's length only.
+                Err(CKR_MECHANISM_PARAM_INVALID) if key.origin == "token" => {}
+                rv => {
+                    need(rv, "C_SignInit with the longest salt")?;
+                    let sig = need(session.one_shot(Family::Sign, &digest), "C_Sign")?;
+                    let right =
+                        oracle::pss_verify(key.oracle()?, sha256, sha256, most, &digest, &sig);
+                    ensure(right.map_err(broken)?, || "OpenSSL refuses it".to_owned())?;
+                }
+            }
+            let longer = session.init(Family::Sign, &with(most + 1), key.private);
+            is(longer, CKR_MECHANISM_PARAM_INVALID, "C_SignInit with a longer salt")
+        });
+    }
+    Ok(())
+}
+
 fn pss_digest_length(context: &mut Context) -> Outcome {
-    let refused = [CKR_DATA_LEN_RANGE, CKR_DATA_INVALID];
     for key in rsa_keys(context, CKM_RSA_PKCS_PSS)? {
         context.each(&key, |context| {
             let session = context.user()?;
@@ -205,7 +276,7 @@ fn pss_digest_length(context: &mut Context) -> Outcome {
                 let mechanism = Mechanism::pss(CKM_RSA_PKCS_PSS, sha256, sha256, 32);
                 let data = vec![1; size];
                 let rv = session.run(Family::Sign, &mechanism, key.private, &data);
-                one_of(rv, &refused, &format!("C_Sign of {size} bytes as SHA-256"))?;
+                is(rv, CKR_DATA_LEN_RANGE, &format!("C_Sign of {size} bytes as SHA-256"))?;
             }
             Ok(())
         });
@@ -222,22 +293,11 @@ fn ecdsa_lengths(context: &mut Context) -> Outcome {
         let Kind::Ec(curve) = key.kind else { continue };
         context.each(&key, |context| {
             let session = context.user()?;
-            let mut refused = Vec::new();
             for size in 1..=128_usize {
                 let digest: Vec<u8> = (0..size).map(|n| 0xff - n as u8).collect();
                 let mechanism = Mechanism::plain(CKM_ECDSA);
-                let sig = match session.run(Family::Sign, &mechanism, key.private, &digest) {
-                    Ok(sig) => sig,
-                    // A service that has no larger hash than SHA-512 takes no more than 64 bytes,
-                    // which leave out none of the leftmost bits on any other curve.
-                    Err(CKR_DATA_LEN_RANGE)
-                        if size > 64 && curve.bits > 512 && key.origin == "token" =>
-                    {
-                        refused.push(size);
-                        continue;
-                    }
-                    rv => need(rv, &format!("C_Sign of {size} bytes"))?,
-                };
+                let sig = session.run(Family::Sign, &mechanism, key.private, &digest);
+                let sig = need(sig, &format!("C_Sign of {size} bytes"))?;
                 ensure(sig.len() == 2 * curve.size(), || format!("{} bytes", sig.len()))?;
                 let right = oracle::ecdsa_verify(key.oracle()?, &digest, &sig).map_err(broken)?;
                 ensure(right, || format!("OpenSSL refuses the signature of {size} bytes"))?;
@@ -246,49 +306,14 @@ fn ecdsa_lengths(context: &mut Context) -> Outcome {
                     need(rv, &format!("C_Verify of {size} bytes"))?;
                 }
             }
-            ensure(refused.is_empty() || refused.last() == Some(&128), || {
-                format!("refused: {refused:?}")
-            })
+            Ok(())
         });
     }
     Ok(())
 }
 
-/// A public key of OpenSSL's as a session object.
-fn imported(
-    session: Session,
-    key: &PKey<Private>,
-    curve: Option<&Curve>,
-) -> Outcome<CK_OBJECT_HANDLE> {
-    let mut template = vec![
-        (CKA_CLASS, number(CKO_PUBLIC_KEY)),
-        (CKA_TOKEN, flag(false)),
-        (CKA_VERIFY, flag(true)),
-    ];
-    match curve {
-        Some(curve) => template.extend([
-            (CKA_KEY_TYPE, number(CKK_EC)),
-            (CKA_EC_PARAMS, curve.oid.to_vec()),
-            (CKA_EC_POINT, oracle::ec_point(key).map_err(broken)?),
-        ]),
-        None => {
-            let rsa = key.rsa().map_err(broken)?;
-            template.extend([
-                (CKA_KEY_TYPE, number(CKK_RSA)),
-                (CKA_ENCRYPT, flag(true)),
-                (CKA_MODULUS, rsa.n().to_vec()),
-                (CKA_PUBLIC_EXPONENT, rsa.e().to_vec()),
-            ]);
-        }
-    }
-    match session.create(&template) {
-        Ok(object) => Ok(object),
-        Err(rv) => skip(format!("a public key cannot be imported: {}", names::rv(rv))),
-    }
-}
-
 fn verifies_rsa(context: &mut Context) -> Outcome {
-    let own = Rsa::generate(2048).and_then(PKey::from_rsa).map_err(broken)?;
+    let own = own_rsa()?;
     for (kind, _) in context.offered(CKF_VERIFY)? {
         let Some(scheme) = scheme(kind) else { continue };
         let hash = scheme.hash().unwrap_or(&HASHES[2]);
@@ -296,11 +321,11 @@ fn verifies_rsa(context: &mut Context) -> Outcome {
         let (data, sig) = match scheme {
             Scheme::Pkcs1(of) => {
                 let info = hash.digest_info(&digest);
-                let sig = oracle::pkcs1_sign(&own, &info);
+                let sig = oracle::pkcs1_sign(own, &info);
                 (if of.is_some() { b"data".to_vec() } else { info }, sig)
             }
             Scheme::Pss(of) => {
-                let sig = oracle::pss_sign(&own, hash, hash, hash.size, &digest);
+                let sig = oracle::pss_sign(own, hash, hash, hash.size, &digest);
                 (if of.is_some() { b"data".to_vec() } else { digest }, sig)
             }
             _ => continue,
@@ -308,7 +333,7 @@ fn verifies_rsa(context: &mut Context) -> Outcome {
         let sig = sig.map_err(broken)?;
         context.each(names::mechanism(kind), |context| {
             let session = context.user()?;
-            let key = imported(session, &own, None)?;
+            let key = imported(session, own, None)?;
             let mechanism = Mechanism::usual(kind);
             need(session.verify(&mechanism, key, &data, &sig), "C_Verify")?;
             let invalid = [CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE];

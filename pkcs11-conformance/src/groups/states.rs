@@ -1,11 +1,15 @@
 //! What may follow what: the state of an operation.
 
+mod faults;
+mod others;
+
 use cryptoki_sys::*;
 
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
-    client::{Family, Rv, Session, check},
-    context::{Context, is, need, one_of},
+    client::{Family, Output, PLENTY, Rv, Session, check},
+    context::{Context, is, need},
+    ffi::NULL,
     functions::Function::*,
     keys::Kind,
     mechanism::{Mechanism, scheme},
@@ -40,14 +44,39 @@ pub const GROUP: Group = Group {
         Case {
             id: "one-shot-after-update",
             clause: "5.8, 5.10, 5.12, 5.13, 5.15",
-            title: "The one-shot call does not end what Update began: it fails.",
+            title: "The one-shot call does not give the output of what Update began: it fails, \
+                    and the operation is over.",
             run: |context| families(context, one_shot_after_update),
+        },
+        Case {
+            id: "failed-update",
+            clause: "5.8, 5.10, 5.12, 5.13, 5.15",
+            title: "An Update that fails ends the operation.",
+            run: |context| families(context, failed_update),
         },
         Case {
             id: "cancel-by-null",
             clause: "5.8, 5.10, 5.12, 5.13, 5.15",
             title: "Init with NULL_PTR for the mechanism ends the operation.",
             run: |context| families(context, cancel_by_null),
+        },
+        Case {
+            id: "cancel-others-by-null",
+            clause: "5.9, 5.11, 5.13, 5.14, 5.15, 5.16",
+            title: "So does it with recovery, with messages, and with the signature given first.",
+            run: others::cancel_by_null,
+        },
+        Case {
+            id: "dual-flag",
+            clause: "5.5 C_GetTokenInfo, 5.17",
+            title: "CKF_DUAL_CRYPTO_OPERATIONS says whether the dual functions work.",
+            run: others::dual_flag,
+        },
+        Case {
+            id: "during-search",
+            clause: "5.1.6 CKR_OPERATION_ACTIVE",
+            title: "During a search another Init is CKR_OPERATION_ACTIVE, or both go on.",
+            run: others::during_search,
         },
         Case {
             id: "cancel-by-session",
@@ -71,45 +100,53 @@ pub const GROUP: Group = Group {
             id: "mechanism-invalid",
             clause: "5.8, 5.10, 5.12, 5.13, 5.15",
             title: "A mechanism that is not listed, or not for this, is CKR_MECHANISM_INVALID.",
-            run: |context| families(context, mechanism_invalid),
+            run: |context| families(context, faults::mechanism_invalid),
         },
         Case {
             id: "key-invalid",
             clause: "5.8, 5.10, 5.13, 5.15",
             title: "A handle that is no key is CKR_KEY_HANDLE_INVALID.",
-            run: |context| families(context, key_invalid),
+            run: |context| families(context, faults::key_invalid),
         },
         Case {
             id: "key-wrong",
             clause: "5.8, 5.10, 5.13, 5.15",
             title: "The pair's other key, or a key of another type, is refused at Init.",
-            run: |context| families(context, key_wrong),
+            run: |context| families(context, faults::key_wrong),
+        },
+        Case {
+            id: "key-type-first",
+            clause: "5.1.6 CKR_KEY_TYPE_INCONSISTENT",
+            title: "A key of another type that may not be used so either is \
+                    CKR_KEY_TYPE_INCONSISTENT.",
+            run: others::key_type_first,
         },
         Case {
             id: "signature-wrong",
-            clause: "5.15 C_Verify",
-            title: "A changed signature is CKR_SIGNATURE_INVALID, a shorter or longer one that or \
-                    CKR_SIGNATURE_LEN_RANGE; each ends the operation.",
-            run: signature_wrong,
+            clause: "5.15 C_Verify, 5.1.6",
+            title: "A changed signature is CKR_SIGNATURE_INVALID, a shorter or longer one \
+                    CKR_SIGNATURE_LEN_RANGE; each ends the operation, whole and in parts.",
+            run: faults::signature_wrong,
         },
         Case {
             id: "parameter-wrong",
             clause: "6.1.8, 6.1.10",
             title: "A mechanism parameter that is missing, short, or none: \
                     CKR_MECHANISM_PARAM_INVALID.",
-            run: parameter_wrong,
+            run: faults::parameter_wrong,
         },
         Case {
             id: "data-too-long",
             clause: "6.1.6",
             title: "More than CKM_RSA_PKCS can pad is CKR_DATA_LEN_RANGE, and ends the operation.",
-            run: data_too_long,
+            run: faults::data_too_long,
         },
         Case {
             id: "ciphertext-wrong",
-            clause: "5.10 C_Decrypt",
-            title: "A ciphertext of the wrong length or of nothing is refused as such.",
-            run: ciphertext_wrong,
+            clause: "5.10 C_Decrypt, 5.1.6",
+            title: "A ciphertext of the wrong length is CKR_ENCRYPTED_DATA_LEN_RANGE, one of \
+                    nothing is refused.",
+            run: faults::ciphertext_wrong,
         },
     ],
 };
@@ -154,7 +191,7 @@ impl Operation {
 fn operations(context: &mut Context, family: Family) -> Outcome<Vec<(String, Operation)>> {
     let mut operations = Vec::new();
     if family == Family::Digest {
-        for (kind, _) in context.offered(CKF_DIGEST)?.into_iter().take(3) {
+        for (kind, _) in context.offered(CKF_DIGEST)? {
             let operation = Operation {
                 family,
                 mechanism: Mechanism::plain(kind),
@@ -281,8 +318,26 @@ fn one_shot_after_update(context: &mut Context, operation: &Operation) -> Outcom
     need(operation.update(session), "Update")?;
     match operation.one_shot(session) {
         Ok(_) => fail("the one-shot call after Update is CKR_OK"),
-        Err(_) => Ok(()),
+        Err(_) => is(operation.last(session), NO, "Final after the one-shot call that failed"),
     }
+}
+
+fn failed_update(context: &mut Context, operation: &Operation) -> Outcome {
+    if !operation.multi_part {
+        return skip("the mechanism is single-part");
+    }
+    let session = context.user()?;
+    let [_, _, update, _] = operation.family.functions();
+    need(operation.init(session), "Init")?;
+    need(operation.update(session), "Update")?;
+    let rv = match operation.family.streams() {
+        true => {
+            Output::of(PLENTY, |out, size| session.call(update, &[NULL, 5.into(), out, size])).rv
+        }
+        false => session.call(update, &[NULL, 5.into()]),
+    };
+    is(check(rv), CKR_ARGUMENTS_BAD, "Update of five bytes at NULL_PTR")?;
+    is(operation.last(session), NO, "Final after it")
 }
 
 fn cancel_by_null(context: &mut Context, operation: &Operation) -> Outcome {
@@ -332,154 +387,4 @@ fn failed_init(context: &mut Context, operation: &Operation) -> Outcome {
     ensure(rv.is_err(), || "Init with an unknown mechanism is CKR_OK".to_owned())?;
     is(operation.one_shot(session), NO, "the one-shot call after it")?;
     need(operation.init(session), "Init after it")
-}
-
-fn mechanism_invalid(context: &mut Context, operation: &Operation) -> Outcome {
-    let session = context.user()?;
-    let rv = session.init(operation.family, &Mechanism::plain(NOBODY), operation.key);
-    is(rv, CKR_MECHANISM_INVALID, "an unknown mechanism")?;
-    let other = match operation.family {
-        Family::Digest => CKM_RSA_PKCS,
-        _ => CKM_SHA256,
-    };
-    let rv = session.init(operation.family, &Mechanism::plain(other), operation.key);
-    is(rv, CKR_MECHANISM_INVALID, &names::mechanism(other))
-}
-
-fn key_invalid(context: &mut Context, operation: &Operation) -> Outcome {
-    if operation.family == Family::Digest {
-        return skip("digests take no key");
-    }
-    let session = context.user()?;
-    for key in [CK_INVALID_HANDLE, 0x7fff_fff1] {
-        let rv = session.init(operation.family, &operation.mechanism, key);
-        one_of(rv, &[CKR_KEY_HANDLE_INVALID, CKR_OBJECT_HANDLE_INVALID], &format!("key {key:#x}"))?;
-    }
-    Ok(())
-}
-
-fn key_wrong(context: &mut Context, operation: &Operation) -> Outcome {
-    if operation.family == Family::Digest {
-        return skip("digests take no key");
-    }
-    let session = context.user()?;
-    let refused = [
-        CKR_KEY_FUNCTION_NOT_PERMITTED,
-        CKR_KEY_TYPE_INCONSISTENT,
-        CKR_KEY_HANDLE_INVALID,
-        CKR_OBJECT_HANDLE_INVALID,
-    ];
-    if let Some(other) = operation.other_key {
-        let rv = session.init(operation.family, &operation.mechanism, other);
-        one_of(rv, &refused, "the pair's other key")?;
-    }
-    let foreign = match scheme(operation.mechanism.kind).is_some_and(|scheme| scheme.is_rsa()) {
-        true => CKM_ECDSA,
-        false => CKM_RSA_PKCS,
-    };
-    let offered = context.offered(operation.family.flag())?;
-    if offered.iter().any(|(kind, _)| *kind == foreign) {
-        let rv = session.init(operation.family, &Mechanism::plain(foreign), operation.key);
-        one_of(rv, &refused, &format!("{} with the key", names::mechanism(foreign)))?;
-    }
-    Ok(())
-}
-
-fn signature_wrong(context: &mut Context) -> Outcome {
-    for (name, operation) in operations(context, Family::Verify)? {
-        context.each(name, |context| {
-            let session = context.user()?;
-            let mut changed = operation.signature.clone();
-            if let Some(last) = changed.last_mut() {
-                *last ^= 1;
-            }
-            need(operation.init(session), "C_VerifyInit")?;
-            let rv = session.verify_data(&operation.data, &changed);
-            is(rv, CKR_SIGNATURE_INVALID, "a changed signature")?;
-            is(operation.one_shot(session), NO, "C_Verify after it")?;
-            let longer = [&operation.signature[..], &[0]].concat();
-            let shorter = &operation.signature[1..];
-            for (what, signature) in [("shorter", shorter), ("longer", &longer)] {
-                need(operation.init(session), "C_VerifyInit")?;
-                let rv = session.verify_data(&operation.data, signature);
-                let both = [CKR_SIGNATURE_LEN_RANGE, CKR_SIGNATURE_INVALID];
-                one_of(rv, &both, &format!("a {what} signature"))?;
-                is(operation.one_shot(session), NO, "C_Verify after it")?;
-            }
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-fn parameter_wrong(context: &mut Context) -> Outcome {
-    let refused = [CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD];
-    for (family, kind) in [
-        (Family::Sign, CKM_RSA_PKCS_PSS),
-        (Family::Sign, CKM_SHA256_RSA_PKCS_PSS),
-        (Family::Decrypt, CKM_RSA_PKCS_OAEP),
-    ] {
-        let pair = pairs(context, family)?.into_iter().find(|(one, _)| *one == kind);
-        let Some((_, key)) = pair else { continue };
-        for (what, mechanism) in [
-            ("none", Mechanism::plain(kind)),
-            ("short", Mechanism::bytes(kind, &[0; 4])),
-            ("of zeros", Mechanism::bytes(kind, &[0; 40])),
-            ("of an unknown hash", Mechanism::bytes(kind, &[0x7e; 24])),
-        ] {
-            context.each(format!("{}, {what}", names::mechanism(kind)), |context| {
-                let session = context.user()?;
-                let rv = session.init(family, &mechanism, key.private);
-                one_of(rv, &refused, "Init")
-            });
-        }
-    }
-    Ok(())
-}
-
-fn data_too_long(context: &mut Context) -> Outcome {
-    for family in [Family::Sign, Family::Encrypt] {
-        let pair = pairs(context, family)?.into_iter().find(|(one, _)| *one == CKM_RSA_PKCS);
-        let Some((kind, key)) = pair else { continue };
-        context.each(format!("{family:?}"), |context| {
-            let session = context.user()?;
-            let mechanism = Mechanism::plain(kind);
-            let handle = if family == Family::Sign { Some(key.private) } else { key.public };
-            let Some(handle) = handle else { return skip("the public key is not there") };
-            let data = vec![1; key.kind.signature() - 10];
-            need(session.init(family, &mechanism, handle), "Init")?;
-            is(session.one_shot(family, &data), CKR_DATA_LEN_RANGE, "the call")?;
-            is(session.one_shot(family, &data), NO, "the call after it")
-        });
-    }
-    Ok(())
-}
-
-fn ciphertext_wrong(context: &mut Context) -> Outcome {
-    for (kind, key) in pairs(context, Family::Decrypt)? {
-        let Kind::Rsa(bits) = key.kind else { continue };
-        if scheme(kind) == Some(crate::mechanism::Scheme::Raw) {
-            continue;
-        }
-        context.each(names::mechanism(kind), |context| {
-            let session = context.user()?;
-            let mechanism = Mechanism::usual(kind);
-            let refused = [CKR_ENCRYPTED_DATA_INVALID, CKR_ENCRYPTED_DATA_LEN_RANGE];
-            for (what, data) in [("short", vec![1; bits / 8 - 1]), ("long", vec![1; bits / 8 + 1])]
-            {
-                need(session.init(Family::Decrypt, &mechanism, key.private), "C_DecryptInit")?;
-                let rv = session.one_shot(Family::Decrypt, &data);
-                one_of(rv, &refused, &format!("a ciphertext too {what}"))?;
-                is(session.one_shot(Family::Decrypt, &data), NO, "C_Decrypt after it")?;
-            }
-            need(session.init(Family::Decrypt, &mechanism, key.private), "C_DecryptInit")?;
-            let rv = session.one_shot(Family::Decrypt, &vec![1; bits / 8]);
-            // Implicit rejection of bad PKCS #1 v1.5 padding gives random bytes.
-            match (kind, rv) {
-                (CKM_RSA_PKCS, Ok(_)) => Ok(()),
-                (_, rv) => one_of(rv, &refused, "a ciphertext of nothing"),
-            }
-        });
-    }
-    Ok(())
 }

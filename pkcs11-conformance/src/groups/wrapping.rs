@@ -1,16 +1,25 @@
 //! Keys that are wrapped, unwrapped and derived, against OpenSSL.
 
-use cryptoki_sys::*;
-use openssl::{derive::Deriver, pkey::PKey, rsa::Rsa};
+mod authenticated;
+mod ecdh;
+mod private;
 
+use cryptoki_sys::*;
+use openssl::pkey::PKey;
+
+use super::{
+    imports,
+    protocol::{Protocol, nothing},
+};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
-    client::{PLENTY, Room, Session, Template, check, flag, number},
+    client::{PLENTY, Session, Template, flag, number},
     context::{Context, is, need, one_of},
+    functions::Function::*,
     keys::{Kind, secret, value},
-    mechanism::{HASHES, Mechanism, Mode},
+    mechanism::{HASHES, Mechanism, Mode, Scheme, scheme},
     names,
-    oracle::{self, CURVES, aes},
+    oracle::{self, aes},
     samples::{broken, usual},
 };
 
@@ -58,10 +67,41 @@ pub const GROUP: Group = Group {
             run: |context| each(context, CKF_UNWRAP, unwrap_refused),
         },
         Case {
+            id: "wraps-private",
+            clause: "6.7",
+            title: "A wrapped private key is the PKCS #8 of it.",
+            run: |context| each(context, CKF_WRAP, private::wraps),
+        },
+        Case {
+            id: "unwraps-private",
+            clause: "6.7",
+            title: "A PKCS #8 that OpenSSL wraps is unwrapped to a key that signs.",
+            run: |context| each(context, CKF_UNWRAP, private::unwraps),
+        },
+        Case {
+            id: "wraps-authenticated",
+            clause: "5.2, 5.18 C_WrapKeyAuthenticated",
+            title: "C_WrapKeyAuthenticated keeps the protocol, and OpenSSL unwraps the same value.",
+            run: authenticated::wraps,
+        },
+        Case {
+            id: "unwraps-authenticated",
+            clause: "5.18 C_UnwrapKeyAuthenticated",
+            title: "What OpenSSL wraps is unwrapped; with another tag or additional data nothing is.",
+            run: authenticated::unwraps,
+        },
+        Case {
+            id: "encapsulate",
+            clause: "5.2, 5.18 C_EncapsulateKey",
+            title: "C_EncapsulateKey keeps the protocol.",
+            run: encapsulate,
+        },
+        Case {
             id: "ecdh",
             clause: "6.3.17",
-            title: "CKM_ECDH1_DERIVE gives the secret that OpenSSL derives.",
-            run: ecdh,
+            title: "CKM_ECDH1_DERIVE gives the secret that OpenSSL derives, of a point bare and in \
+                    DER, and with each key derivation function.",
+            run: ecdh::derives,
         },
     ],
 };
@@ -74,15 +114,17 @@ enum Wrap {
     Oaep,
 }
 
-const WRAPS: &[(CK_MECHANISM_TYPE, Wrap)] = &[
-    (CKM_RSA_PKCS, Wrap::Pkcs1),
-    (CKM_RSA_PKCS_OAEP, Wrap::Oaep),
-    (CKM_AES_ECB, Wrap::Aes(Mode::Ecb)),
-    (CKM_AES_CBC, Wrap::Aes(Mode::Cbc)),
-    (CKM_AES_CBC_PAD, Wrap::Aes(Mode::CbcPad)),
-    (CKM_AES_KEY_WRAP, Wrap::Aes(Mode::Kw)),
-    (CKM_AES_KEY_WRAP_KWP, Wrap::Aes(Mode::Kwp)),
-];
+impl Wrap {
+    fn of(kind: CK_MECHANISM_TYPE) -> Option<Wrap> {
+        Some(match scheme(kind)? {
+            Scheme::Pkcs1(None) => Wrap::Pkcs1,
+            Scheme::Oaep => Wrap::Oaep,
+            // CKM_AES_GCM wraps with a parameter of its own (6.13.3).
+            Scheme::Aes(mode) if !matches!(mode, Mode::Gcm | Mode::Ctr) => Wrap::Aes(mode),
+            _ => return None,
+        })
+    }
+}
 
 /// A wrapping key of ours, in the module and here.
 struct Wrapper {
@@ -145,34 +187,16 @@ fn wrapper(
             (template, None)
         }
         _ => {
-            let own = Rsa::generate(2048).map_err(broken)?;
-            let mut template: Template = vec![
-                (CKA_KEY_TYPE, number(CKK_RSA)),
-                (CKA_TOKEN, flag(false)),
-                (CKA_MODULUS, own.n().to_vec()),
-                (CKA_PUBLIC_EXPONENT, own.e().to_vec()),
-            ];
-            if use_ == CKF_WRAP {
-                template.extend([(CKA_CLASS, number(CKO_PUBLIC_KEY)), (CKA_WRAP, flag(allowed))]);
+            let pair = imports::own_rsa()?;
+            let own = pair.rsa().map_err(broken)?;
+            let template = if use_ == CKF_WRAP {
+                let mut public = imports::rsa_public(&own.n().to_vec(), &own.e().to_vec());
+                public.push((CKA_WRAP, flag(allowed)));
+                public
             } else {
-                template.extend([
-                    (CKA_CLASS, number(CKO_PRIVATE_KEY)),
-                    (CKA_UNWRAP, flag(allowed)),
-                    (CKA_PRIVATE_EXPONENT, own.d().to_vec()),
-                ]);
-                let parts = [
-                    (CKA_PRIME_1, own.p()),
-                    (CKA_PRIME_2, own.q()),
-                    (CKA_EXPONENT_1, own.dmp1()),
-                    (CKA_EXPONENT_2, own.dmq1()),
-                    (CKA_COEFFICIENT, own.iqmp()),
-                ];
-                let known = |(kind, part): (_, Option<&openssl::bn::BigNumRef>)| {
-                    Some((kind, part?.to_vec()))
-                };
-                template.extend(parts.into_iter().filter_map(known));
-            }
-            (template, Some(PKey::from_rsa(own).map_err(broken)?))
+                imports::rsa_private(&own, &[(CKA_UNWRAP, allowed)])
+            };
+            (template, Some(pair.clone()))
         }
     };
     match session.create(&template) {
@@ -188,15 +212,16 @@ fn each(
     attempt: fn(Session, &Wrapper) -> Outcome,
 ) -> Outcome {
     let offered = context.offered(use_)?;
-    let known = WRAPS.iter().filter(|(kind, _)| offered.iter().any(|(one, _)| one == kind));
-    let known: Vec<_> = known.collect();
-    if known.is_empty() {
-        return skip("no mechanism of this program's is offered for it");
+    if offered.is_empty() {
+        return skip("no mechanism is offered for it");
     }
-    for (kind, wrap) in known {
-        context.each(names::mechanism(*kind), |context| {
+    for (kind, _) in offered {
+        context.each(names::mechanism(kind), |context| {
+            let Some(wrap) = Wrap::of(kind) else {
+                return skip("not known to this program");
+            };
             let session = context.user()?;
-            attempt(session, &wrapper(session, *kind, *wrap, use_, true)?)
+            attempt(session, &wrapper(session, kind, wrap, use_, true)?)
         });
     }
     Ok(())
@@ -226,23 +251,7 @@ fn wraps(session: Session, wrapper: &Wrapper) -> Outcome {
 fn wrap_buffers(session: Session, wrapper: &Wrapper) -> Outcome {
     let key = wrapped_key(session, true)?;
     let call = |room| session.wrap_in(&wrapper.mechanism, wrapper.handle, key, room);
-    let size = need(call(PLENTY).result(), "C_WrapKey")?.len();
-    let query = call(Room::Query);
-    is(check(query.rv), CKR_OK, "the query")?;
-    ensure(query.length >= size, || format!("told {}, {size} are needed", query.length))?;
-    for room in [0, 1, size - 1] {
-        let short = call(Room::Bytes(room));
-        is(check(short.rv), CKR_BUFFER_TOO_SMALL, &format!("{room} of {size} bytes"))?;
-        ensure(short.length >= size, || format!("told {} of {size}", short.length))?;
-        ensure(!short.overrun, || "written beyond the buffer".to_owned())?;
-    }
-    for room in [size, size + 100] {
-        let out = call(Room::Bytes(room));
-        ensure(!out.overrun, || "written beyond the buffer".to_owned())?;
-        let told = need(out.result(), &format!("{room} bytes for {size}"))?;
-        ensure(told.len() == size, || format!("{} bytes", told.len()))?;
-    }
-    Ok(())
+    Protocol { begin: &nothing, call: &call, then: &|_| Ok(()), exact: true }.holds()
 }
 
 fn unextractable(session: Session, wrapper: &Wrapper) -> Outcome {
@@ -265,6 +274,14 @@ fn wrap_refused(session: Session, of: &Wrapper) -> Outcome {
     let refused = [CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_WRAPPING_KEY_HANDLE_INVALID];
     one_of(out.result(), &refused, "a key without CKA_WRAP")
 }
+
+/// How an attribute is refused that only the module can give.
+const MADE: [CK_RV; 4] = [
+    CKR_ATTRIBUTE_READ_ONLY,
+    CKR_TEMPLATE_INCONSISTENT,
+    CKR_ATTRIBUTE_VALUE_INVALID,
+    CKR_ATTRIBUTE_TYPE_INVALID,
+];
 
 /// The template of the key that comes out, whose value can be read.
 fn unwrapped(wrap: Wrap) -> Template {
@@ -318,14 +335,15 @@ fn unwrap_refused(session: Session, wrapper: &Wrapper) -> Outcome {
     let call = |bytes: &[u8], template: &Template| {
         session.unwrap(&wrapper.mechanism, wrapper.handle, bytes, template)
     };
-    let lengths = [CKR_WRAPPED_KEY_LEN_RANGE, CKR_WRAPPED_KEY_INVALID];
-    one_of(call(&wrapped[..wrapped.len() - 1], &template), &lengths, "a shorter one")?;
-    one_of(call(&[&wrapped[..], &[1]].concat(), &template), &lengths, "a longer one")?;
+    // What can be seen by the length alone is told of the length (5.1.6).
+    let length = CKR_WRAPPED_KEY_LEN_RANGE;
+    is(call(&wrapped[..wrapped.len() - 1], &template), length, "a shorter one")?;
+    is(call(&[&wrapped[..], &[1]].concat(), &template), length, "a longer one")?;
     // ECB and CBC have nothing that shows a change; PKCS #1 v1.5 may give a random key instead.
     if matches!(wrapper.wrap, Wrap::Oaep | Wrap::Aes(Mode::Kw | Mode::Kwp)) {
         let mut changed = wrapped.clone();
         changed[10] ^= 1;
-        one_of(call(&changed, &template), &lengths, "a changed one")?;
+        is(call(&changed, &template), CKR_WRAPPED_KEY_INVALID, "a changed one")?;
     }
     let mut public = template.clone();
     public[0].1 = number(CKO_PUBLIC_KEY);
@@ -333,48 +351,30 @@ fn unwrap_refused(session: Session, wrapper: &Wrapper) -> Outcome {
     let inconsistent =
         [CKR_TEMPLATE_INCONSISTENT, CKR_ATTRIBUTE_VALUE_INVALID, CKR_ATTRIBUTE_TYPE_INVALID];
     one_of(call(&wrapped, &public), &inconsistent, "a template of a public key")?;
+    for (what, kind, value, wanted) in [
+        (
+            "an unknown attribute",
+            CKA_VENDOR_DEFINED | 0x0bad_cafe,
+            vec![1],
+            &[CKR_ATTRIBUTE_TYPE_INVALID][..],
+        ),
+        ("CKA_VALUE", CKA_VALUE, vec![1; 24], &MADE[..]),
+        ("CKA_LOCAL", CKA_LOCAL, flag(true), &MADE[..]),
+        ("another CKA_LABEL", CKA_LABEL, b"another".to_vec(), &[CKR_TEMPLATE_INCONSISTENT][..]),
+    ] {
+        let more = [template.clone(), vec![(kind, value)]].concat();
+        one_of(call(&wrapped, &more), wanted, &format!("a template with {what}"))?;
+    }
     let rv = session.unwrap(&wrapper.mechanism, NOBODY, &wrapped, &template);
     is(rv, CKR_UNWRAPPING_KEY_HANDLE_INVALID, "an unwrapping key that is none")?;
     let after = need(session.find(&label), "C_FindObjects")?.len();
     ensure(before == after, || "a key was made all the same".to_owned())
 }
 
-fn ecdh(context: &mut Context) -> Outcome {
-    let offered = context.offered(CKF_DERIVE)?;
-    if !offered.iter().any(|(kind, _)| *kind == CKM_ECDH1_DERIVE) {
-        return skip("CKM_ECDH1_DERIVE is not offered");
+fn encapsulate(context: &mut Context) -> Outcome {
+    context.needs(C_EncapsulateKey)?;
+    match context.offered(CKF_ENCAPSULATE)?.is_empty() {
+        true => skip("no mechanism is offered for it"),
+        false => skip("no mechanism of this program's is offered for it"),
     }
-    for curve in CURVES {
-        context.each(curve.name, |context| {
-            let session = context.user()?;
-            let public = vec![(CKA_TOKEN, flag(false)), (CKA_EC_PARAMS, curve.oid.to_vec())];
-            let private =
-                vec![(CKA_TOKEN, flag(false)), (CKA_DERIVE, flag(true)), (CKA_SIGN, flag(true))];
-            let pair = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
-            let Ok((public, private)) = session.generate_pair(&pair, &public, &private) else {
-                return skip("no key on this curve can be made");
-            };
-            let point = need(session.value(public, CKA_EC_POINT), "CKA_EC_POINT")?;
-            let theirs = oracle::ec_public(curve, &point).map_err(broken)?;
-            let own = oracle::ec_pair(curve).map_err(broken)?;
-            let mut deriver = Deriver::new(&own).map_err(broken)?;
-            deriver.set_peer(&theirs).map_err(broken)?;
-            let wanted = deriver.derive_to_vec().map_err(broken)?;
-            let point = oracle::ec_point(&own).map_err(broken)?;
-            // The point bare, which every version allows (6.3.16).
-            let bare = &point[point.len() - 1 - 2 * curve.size()..];
-            let template = vec![
-                (CKA_CLASS, number(CKO_SECRET_KEY)),
-                (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
-                (CKA_TOKEN, flag(false)),
-                (CKA_SENSITIVE, flag(false)),
-                (CKA_EXTRACTABLE, flag(true)),
-                (CKA_VALUE_LEN, number(curve.size() as CK_ULONG)),
-            ];
-            let key = session.derive(&Mechanism::ecdh(bare), private, &template);
-            let key = need(key, "C_DeriveKey")?;
-            ensure(session.value(key, CKA_VALUE) == Ok(wanted), || "another secret".to_owned())
-        });
-    }
-    Ok(())
 }
