@@ -1,5 +1,7 @@
 //! Reading and writing attributes.
 
+mod others;
+
 use cryptoki_sys::*;
 
 use super::find::object;
@@ -9,7 +11,7 @@ use crate::{
     context::{Context, is, need, one_of},
     ffi::{NULL, place},
     functions::Function::*,
-    keys::Key,
+    keys::{Key, Kind},
     names,
 };
 
@@ -67,15 +69,40 @@ pub const GROUP: Group = Group {
         },
         Case {
             id: "required",
-            clause: "4.4, 4.8, 4.9",
+            clause: "4.4, 4.8, 4.9, 4.10, 4.11",
             title: "Keys have the attributes of their class, with values of the right length.",
             run: required,
         },
         Case {
             id: "values",
-            clause: "4.8, 4.9, 6.1, 6.3",
+            clause: "4.8, 4.9, 4.10, 4.11, 6.1, 6.3",
             title: "A pair's attributes say what its keys are.",
             run: values,
+        },
+        Case {
+            id: "origin",
+            clause: "4.8 CKA_KEY_GEN_MECHANISM",
+            title: "Of a key that was not made here CKA_LOCAL is false and CKA_KEY_GEN_MECHANISM is \
+                    CK_UNAVAILABLE_INFORMATION.",
+            run: others::origin,
+        },
+        Case {
+            id: "unique-id",
+            clause: "4.4.1 CKA_UNIQUE_ID",
+            title: "CKA_UNIQUE_ID in a template, a copy or a change is CKR_ATTRIBUTE_READ_ONLY.",
+            run: others::unique_id,
+        },
+        Case {
+            id: "other-objects",
+            clause: "4.6, 4.13",
+            title: "Certificates and profiles have the attributes of their class.",
+            run: others::other_objects,
+        },
+        Case {
+            id: "arrays",
+            clause: "4.8 CKA_ALLOWED_MECHANISMS, 5.7 C_GetAttributeValue",
+            title: "An array's length is that of whole elements; a short buffer is refused.",
+            run: others::arrays,
         },
         Case {
             id: "read-only",
@@ -175,10 +202,14 @@ fn unknown(context: &mut Context) -> Outcome {
 
 fn secret(key: &Key) -> CK_ATTRIBUTE_TYPE {
     match key.kind {
-        crate::keys::Kind::Rsa(_) => CKA_PRIVATE_EXPONENT,
+        Kind::Rsa(_) => CKA_PRIVATE_EXPONENT,
         _ => CKA_VALUE,
     }
 }
+
+/// What else tells an RSA key; an object need not have them.
+const PARTS: [CK_ATTRIBUTE_TYPE; 5] =
+    [CKA_PRIME_1, CKA_PRIME_2, CKA_EXPONENT_1, CKA_EXPONENT_2, CKA_COEFFICIENT];
 
 fn sensitive(context: &mut Context) -> Outcome {
     for key in context.keys()? {
@@ -196,6 +227,11 @@ fn sensitive(context: &mut Context) -> Outcome {
                 ensure(told[0].length == 8 && told[2].length == 1, || {
                     "the others were not read".to_owned()
                 })?;
+            }
+            let parts = if matches!(key.kind, Kind::Rsa(_)) { &PARTS[..] } else { &[] };
+            for kind in parts {
+                let refused = [CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID];
+                one_of(session.value(key.private, *kind), &refused, &names::attribute(*kind))?;
             }
             Ok(())
         });
@@ -238,7 +274,10 @@ fn null_template(context: &mut Context) -> Outcome {
     let Some(key) = context.keys()?.pop() else { return skip("no key") };
     let session = context.user()?;
     let rv = check(session.call(C_GetAttributeValue, &[key.private.into(), NULL, 1.into()]));
-    is(rv, CKR_ARGUMENTS_BAD, "C_GetAttributeValue(NULL_PTR, 1)")
+    is(rv, CKR_ARGUMENTS_BAD, "C_GetAttributeValue(NULL_PTR, 1)")?;
+    // Nothing is asked for: the standard does not say that this is wrong.
+    let rv = check(session.call(C_GetAttributeValue, &[key.private.into(), NULL, 0.into()]));
+    one_of(rv, &[CKR_OK, CKR_ARGUMENTS_BAD], "C_GetAttributeValue(NULL_PTR, 0)")
 }
 
 /// Of every key: type and length.
@@ -320,9 +359,9 @@ fn values(context: &mut Context) -> Outcome {
             })?;
             let Some(public) = key.public else { return Ok(()) };
             let shared: &[CK_ATTRIBUTE_TYPE] = match key.kind {
-                crate::keys::Kind::Rsa(_) => &[CKA_KEY_TYPE, CKA_MODULUS, CKA_PUBLIC_EXPONENT],
-                crate::keys::Kind::Ec(_) => &[CKA_KEY_TYPE, CKA_EC_PARAMS],
-                crate::keys::Kind::Aes(bytes) | crate::keys::Kind::Generic(bytes) => {
+                Kind::Rsa(_) => &[CKA_KEY_TYPE, CKA_MODULUS, CKA_PUBLIC_EXPONENT],
+                Kind::Ec(_) => &[CKA_KEY_TYPE, CKA_EC_PARAMS],
+                Kind::Aes(bytes) | Kind::Generic(bytes) => {
                     let told = need(session.ulong(key.private, CKA_VALUE_LEN), "CKA_VALUE_LEN")?;
                     return ensure(told == bytes as CK_ULONG, || {
                         format!("CKA_VALUE_LEN is {told}")
@@ -335,7 +374,7 @@ fn values(context: &mut Context) -> Outcome {
                     (session.value(public, *kind), session.value(key.private, *kind));
                 ensure(ours.is_ok() && ours == theirs, || format!("{name} differs in the pair"))?;
             }
-            if let crate::keys::Kind::Rsa(bits) = key.kind {
+            if let Kind::Rsa(bits) = key.kind {
                 let told = need(session.ulong(public, CKA_MODULUS_BITS), "CKA_MODULUS_BITS")?;
                 ensure(told == bits as CK_ULONG, || format!("CKA_MODULUS_BITS is {told}"))?;
                 let modulus = need(session.value(public, CKA_MODULUS), "CKA_MODULUS")?;
