@@ -1,12 +1,17 @@
 //! Threads and fork.
 
-use std::{collections::BTreeSet, thread};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use cryptoki_sys::*;
 
+use super::{find::object, imports::rsa_nobody};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
-    client::{Family, Session},
+    client::{Family, Session, check},
     context::{Context, need},
     ffi::{self, Module, NULL, init_args, place},
     functions::Function::*,
@@ -34,14 +39,39 @@ pub const GROUP: Group = Group {
             run: signatures,
         },
         Case {
+            id: "callbacks",
+            clause: "5.4 C_Initialize, CK_C_INITIALIZE_ARGS",
+            title: "With locks of the application's alone, threads get the right digests.",
+            run: callbacks,
+        },
+        Case {
+            id: "objects",
+            clause: "5.4 C_Initialize, CKF_OS_LOCKING_OK",
+            title: "Threads make objects, find each its own once, and destroy them, all at once.",
+            run: objects,
+        },
+        Case {
+            id: "logins",
+            clause: "5.6 C_Login",
+            title: "Of threads that log in at once one does, and the others are told so.",
+            run: logins,
+        },
+        Case {
+            id: "fork-inherits",
+            clause: "3.6 CKF_INTERFACE_FORK_SAFE",
+            title: "Where an interface says so, a child goes on with its parent's state: login, \
+                    sessions, objects, and an operation under way.",
+            run: fork_inherits,
+        },
+        Case {
             id: "fork",
-            clause: "2, C_Initialize in a child",
+            clause: "3.6 CKF_INTERFACE_FORK_SAFE, 5.4 C_Initialize",
             title: "A forked child initialises for itself, works and ends; its parent goes on.",
             run: fork,
         },
         Case {
             id: "fork-busy",
-            clause: "2, C_Initialize in a child",
+            clause: "3.6 CKF_INTERFACE_FORK_SAFE, 5.4 C_Initialize",
             title: "An operation of the parent is untouched by a child that came meanwhile.",
             run: fork_busy,
         },
@@ -113,6 +143,104 @@ fn signatures(context: &mut Context) -> Outcome {
     Ok(())
 }
 
+fn callbacks(context: &mut Context) -> Outcome {
+    has_sha256(context)?;
+    let slot = context.slot()?;
+    context.stopped()?;
+    let mut args = init_args(0, 15, None);
+    let module = context.module;
+    let rv = module.call(C_Initialize, &[place(&mut args)]);
+    if rv == CKR_CANT_LOCK {
+        return skip("CKR_CANT_LOCK");
+    }
+    need(check(rv), "C_Initialize")?;
+    let outcome =
+        together(|n| (0..30).try_for_each(|round| digest(module, slot, &[n as u8, round, 5])));
+    need(check(module.call(C_Finalize, &[NULL])), "C_Finalize")?;
+    outcome
+}
+
+fn objects(context: &mut Context) -> Outcome {
+    let (module, slot) = (context.module, context.slot()?);
+    object(context.user()?)?;
+    together(|n| {
+        let session = need(Session::open(module, slot, CKF_SERIAL_SESSION), "C_OpenSession")?;
+        for round in 0..20 {
+            let label = vec![(CKA_LABEL, format!("pkcs11-conformance, {n}.{round}").into_bytes())];
+            let template = [rsa_nobody(), label.clone()].concat();
+            let own = need(session.create(&template), "C_CreateObject")?;
+            let found = need(session.find(&label), "C_FindObjects")?;
+            ensure(found == [own], || format!("{} objects are found", found.len()))?;
+            need(session.destroy(own), "C_DestroyObject")?;
+            let found = need(session.find(&label), "C_FindObjects")?;
+            ensure(found.is_empty(), || "a destroyed object is found".to_owned())?;
+        }
+        need(session.close(), "C_CloseSession")
+    })
+}
+
+fn logins(context: &mut Context) -> Outcome {
+    context.has_login()?;
+    let session = context.user()?;
+    let Some(pin) = context.target.pin.clone() else { return skip("no PIN was given") };
+    let slot = context.slot()?;
+    let flags = need(context.token_info(slot), "C_GetTokenInfo")?.flags;
+    if flags & CKF_LOGIN_REQUIRED == 0 {
+        return skip("the token asks for no login");
+    }
+    need(session.logout(), "C_Logout")?;
+    let module = context.module;
+    let done = AtomicUsize::new(0);
+    let outcome = together(|_| {
+        let own = need(Session::open(module, slot, CKF_SERIAL_SESSION), "C_OpenSession")?;
+        match own.login(CKU_USER, Some(&pin)) {
+            Err(CKR_USER_ALREADY_LOGGED_IN) => {}
+            rv => {
+                need(rv, "C_Login")?;
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        need(own.close(), "C_CloseSession")
+    });
+    let state = need(session.info(), "C_GetSessionInfo")?.state;
+    context.user()?;
+    outcome?;
+    let done = done.into_inner();
+    ensure(done == 1, || format!("{done} of {THREADS} logins are CKR_OK"))?;
+    let users = [CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS];
+    ensure(users.contains(&state), || format!("the session's state is {state}"))
+}
+
+fn fork_inherits(context: &mut Context) -> Outcome {
+    has_sha256(context)?;
+    let safe = context.module.interface(None, None, CKF_INTERFACE_FORK_SAFE);
+    if !matches!(safe, Some(Ok(_))) {
+        return skip("no interface says so");
+    }
+    let session = context.user()?;
+    let own = object(session)?;
+    let state = need(session.info(), "C_GetSessionInfo")?.state;
+    need(session.init(Family::Digest, &Mechanism::plain(CKM_SHA256), 0), "C_DigestInit")?;
+    need(session.update(Family::Digest, b"one"), "C_DigestUpdate")?;
+    let goes_on = || -> u8 {
+        let after = session.update(Family::Digest, b"child");
+        match (after, session.last(Family::Digest)) {
+            (Ok(_), Ok(digest)) if digest == HASHES[2].digest(b"onechild") => {}
+            _ => return 5,
+        }
+        match session.info() {
+            Ok(info) if info.state == state => {}
+            _ => return 6,
+        }
+        u8::from(session.value(own, CKA_CLASS).is_err()) * 7
+    };
+    let code = ffi::in_fork(15, goes_on).map_err(crate::case::Stop::Fail)?;
+    need(session.update(Family::Digest, b"two"), "the parent's C_DigestUpdate")?;
+    let digest = need(session.last(Family::Digest), "the parent's C_DigestFinal")?;
+    ensure(digest == HASHES[2].digest(b"onetwo"), || "the parent's digest is wrong".to_owned())?;
+    told(code)
+}
+
 /// What the child does, as an exit code.
 fn child(module: &'static Module, slot: CK_SLOT_ID) -> u8 {
     let mut args = init_args(CKF_OS_LOCKING_OK, 0, None);
@@ -131,6 +259,9 @@ fn told(code: i32) -> Outcome {
         2 => fail("C_Initialize fails in the child"),
         3 => fail("a digest fails in the child"),
         4 => fail("C_Finalize fails in the child"),
+        5 => fail("the digest under way is lost in the child"),
+        6 => fail("the session, or its login, is lost in the child"),
+        7 => fail("the object's handle is lost in the child"),
         code if code == -libc::SIGALRM => fail("the child hangs"),
         code => fail(format!("the child ended with {code}")),
     }
