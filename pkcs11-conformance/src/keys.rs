@@ -211,7 +211,12 @@ impl Context {
     }
 
     /// A secret key on the token with this value: made by another group of the run, or now.
-    fn known_secret(&self, session: Session, kind: Kind, value: &[u8]) -> Option<CK_OBJECT_HANDLE> {
+    fn known_secret(
+        &mut self,
+        session: Session,
+        kind: Kind,
+        value: &[u8],
+    ) -> Option<CK_OBJECT_HANDLE> {
         let place = [
             (CKA_TOKEN, flag(true)),
             (CKA_LABEL, format!("{}-secret", self.target.label).into_bytes()),
