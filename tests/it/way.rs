@@ -48,6 +48,8 @@ struct Shared {
 
 /// One connection that leads to the service.
 struct Lead {
+    /// Which of those that were accepted.
+    number: usize,
     client: TcpStream,
     service: TcpStream,
 }
@@ -103,6 +105,12 @@ impl Way {
         for lead in self.shared.open.lock().expect("lock").iter() {
             drop_what_comes(&lead.client);
         }
+    }
+
+    /// Descriptors of this process that are the way's.
+    pub fn descriptors(&self) -> usize {
+        // Both sockets of a connection, in each direction and to break it; and the listener.
+        6 * self.shared.open.lock().expect("lock").len() + 1
     }
 
     /// Connections accepted so far.
@@ -178,18 +186,22 @@ impl Shared {
     }
 
     fn lead(self: &Arc<Self>, client: TcpStream) {
-        self.accepted.fetch_add(1, SeqCst);
+        let number = self.accepted.fetch_add(1, SeqCst);
         let service = TcpStream::connect(("127.0.0.1", self.target)).expect("the service");
         for stream in [&client, &service] {
             stream.set_nonblocking(false).expect("blocking");
             stream.set_nodelay(true).expect("no delay");
         }
         let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
-        let lead = Lead { client: copy(&client), service: copy(&service) };
+        let lead = Lead { number, client: copy(&client), service: copy(&service) };
         self.open.lock().expect("lock").push(lead);
         for (from, to) in [(copy(&client), copy(&service)), (service, client)] {
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.pass(from, to));
+            thread::spawn(move || {
+                shared.pass(from, to);
+                // One direction that has ended ends the other.
+                shared.open.lock().expect("lock").retain(|lead| lead.number != number);
+            });
         }
     }
 
