@@ -21,6 +21,7 @@ pub struct Error {
     rv: CK_RV,
     sentence: Cow<'static, str>,
     remote: Option<Box<Remote>>,
+    expected: bool,
 }
 
 /// What the service said, where it was the service that refused.
@@ -37,12 +38,18 @@ pub struct Remote {
 impl Error {
     /// A refusal with `rv`; `sentence` names the value that was wrong.
     pub fn new(rv: CK_RV, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Error { rv, sentence: sentence.into(), remote: None }
+        Error { rv, sentence: sentence.into(), remote: None, expected: false }
     }
 
     /// Attaches what the service answered.
     pub fn with_remote(mut self, remote: Remote) -> Self {
         self.remote = Some(Box::new(remote));
+        self
+    }
+
+    /// Marks what nobody has to do anything about: it is logged at debug.
+    pub fn expected(mut self) -> Self {
+        self.expected = true;
         self
     }
 
@@ -79,6 +86,7 @@ impl Error {
     /// The level it is logged at: expected outcomes at debug, refusals at info, faults at error.
     pub fn level(&self) -> log::Level {
         match self.rv {
+            _ if self.expected => log::Level::Debug,
             CKR_ATTRIBUTE_SENSITIVE
             | CKR_ATTRIBUTE_TYPE_INVALID
             | CKR_BUFFER_TOO_SMALL

@@ -410,7 +410,8 @@ pub static TOKEN: &[Key] = &[
         kind: OneOf(&["refuse", "recover", "purge"]),
         absent: Is(r#""refuse""#),
         example: r#""recover""#,
-        meaning: "What it does when a soft-deleted key holds the name.",
+        meaning: "What it does when a soft-deleted key holds the name. A recovered key is one that \
+                  exists: see `generate_on_existing`.",
     },
     Key {
         name: "hsm_protection",

@@ -466,9 +466,13 @@ impl Failure {
                 Error::new(CKR_USER_NOT_LOGGED_IN, why)
             }
             Failure::Unreachable(why) => Error::new(CKR_DEVICE_ERROR, why),
-            Failure::ThreadEnding => Error::new(
+            Failure::ThreadEnding => {
+                let sentence = "no access token: the calling thread is ending";
+                Error::new(CKR_GENERAL_ERROR, sentence).expected()
+            }
+            Failure::InsideRuntime => Error::new(
                 CKR_GENERAL_ERROR,
-                "no access token: the calling thread is ending or inside an asynchronous runtime",
+                "no access token: the calling thread is inside an asynchronous runtime",
             ),
         }
     }

@@ -72,8 +72,10 @@ pub(super) enum Failure {
     NobodyLoggedIn(String),
     /// No answer, or one that makes no sense.
     Unreachable(String),
-    /// Nothing can be asked on this thread.
+    /// Nothing can be asked on this thread, which is ending.
     ThreadEnding,
+    /// Nothing can be asked on this thread, which may not wait.
+    InsideRuntime,
 }
 
 impl Source {
@@ -297,7 +299,7 @@ impl Source {
             Failure::Refused(why) => Failure::Refused(format!("{name}: {why}")),
             Failure::NobodyLoggedIn(why) => Failure::NobodyLoggedIn(why),
             Failure::Unreachable(why) => Failure::Unreachable(format!("{name}: {why}")),
-            Failure::ThreadEnding => Failure::ThreadEnding,
+            Failure::ThreadEnding | Failure::InsideRuntime => failure,
         }
     }
 }
@@ -356,18 +358,21 @@ fn failure(error: &azure_core::Error, ended: Option<Ended>) -> Failure {
         Some(Ok(status @ (408 | 429 | 500..))) => {
             Failure::Unreachable(format!("HTTP {status}: {text}"))
         }
-        Some(Ok(200..=399)) => Failure::Unreachable(text),
+        Some(Ok(200..=299)) => Failure::Unreachable(text),
+        Some(Ok(status @ 300..=399)) => Failure::Unreachable(format!(
+            "HTTP {status}: redirects are never followed, is `authority` right? {text}"
+        )),
+        Some(Ok(status)) => Failure::Refused(format!("HTTP {status}: {text}")),
         // Nothing was asked when a program is the source, or the request could not be made.
-        Some(Ok(_)) | None => Failure::Refused(text),
+        None => Failure::Refused(text),
     }
 }
 
 impl From<Unanswered> for Failure {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
-            Unanswered::Failed(NetError::ThreadEnding | NetError::InsideRuntime) => {
-                Failure::ThreadEnding
-            }
+            Unanswered::Failed(NetError::ThreadEnding) => Failure::ThreadEnding,
+            Unanswered::Failed(NetError::InsideRuntime) => Failure::InsideRuntime,
             Unanswered::Failed(network) => Failure::Unreachable(network.to_string()),
             Unanswered::Paused(pause) => {
                 let why = pause.reason("whoever gives out the tokens");

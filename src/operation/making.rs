@@ -152,14 +152,18 @@ impl<'a> Making<'a> {
     fn refuse_existing(&self) -> Result<()> {
         match self.slot.note(self.slot.vault.key(KeyRef::current(&self.name))) {
             Ok(_) if self.slot.token.generate_new_version => Ok(()),
-            Ok(_) => Err(inconsistent(format!(
-                "token '{}' has a key named '{}'; another version of it is made only with \
-                 generate_on_existing = \"new-version\"",
-                self.slot.token.label, self.name
-            ))),
+            Ok(_) => Err(self.exists("")),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn exists(&self, since: &str) -> Error {
+        inconsistent(format!(
+            "token '{}' has a key named '{}'{since}; another version of it is made only with \
+             generate_on_existing = \"new-version\"",
+            self.slot.token.label, self.name
+        ))
     }
 
     fn make(&self, request: impl Fn(&Vault, &str) -> Result<KeyBundle>) -> Result<KeyBundle> {
@@ -184,6 +188,10 @@ impl<'a> Making<'a> {
                 _ if (being_deleted || cleared) && wait_again() => thread::sleep(DELETION_POLL),
                 OnDeletedName::Recover if !cleared => {
                     slot.note(slot.vault.recover_key(name))?;
+                    if !slot.token.generate_new_version {
+                        slot.store.outdate(name);
+                        return Err(self.exists(", recovered just now"));
+                    }
                     cleared = true;
                 }
                 OnDeletedName::Purge if !cleared => {

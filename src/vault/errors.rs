@@ -285,6 +285,8 @@ pub(super) fn from_net(operation: Operation, key: Option<KeyRef<'_>>, failed: &N
     let sentence = format!("{}: {failed}{lost}; {advice}", subject(operation, key));
     let error = Error::new(rv, sentence);
     match failed.unsent() {
+        // A host that calls while it ends.
+        true if matches!(failed, NetError::ThreadEnding) => error.expected(),
         true => error,
         false => error.with_remote(Remote { code: ANSWER_LOST.into(), ..Remote::default() }),
     }

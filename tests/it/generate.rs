@@ -151,9 +151,21 @@ fn a_name_that_exists_is_not_made_again() {
     vault.delete_key("Web").unwrap();
     let session = module.open(0);
     assert!(session.generate(&ec(), &public, &private("Web")).is_err());
-    let recovers = Module::start(&emulator.token(VAULT, "on_deleted_name = 'purge'"));
-    let session = recovers.open(0);
+    let purges = Module::start(&emulator.token(VAULT, "on_deleted_name = 'purge'"));
+    let session = purges.open(0);
     let (public_key, private_key) = session.generate(&ec(), &public, &private("Web")).unwrap();
+    is_pair(&session, public_key, private_key);
+    // Recovered, it is a name that exists: nothing is made, and the key is the one it was.
+    let before = version(&vault);
+    vault.delete_key("Web").unwrap();
+    let recovers = Module::start(&emulator.token(VAULT, "on_deleted_name = 'recover'"));
+    let session = recovers.open(0);
+    let refused = session.generate(&ec(), &public, &private("Web"));
+    assert_eq!(refused, Err(CKR_TEMPLATE_INCONSISTENT));
+    let bundle = vault.key(KeyRef::current("Web")).unwrap();
+    assert_eq!(bundle.attributes.enabled, Some(true));
+    assert_eq!(version(&vault), before);
+    let (private_key, public_key) = session.pair("Web");
     is_pair(&session, public_key, private_key);
 }
 

@@ -85,9 +85,7 @@ fn order(emulator: &Emulator, operation: &str, apart: u64) {
             json!({ "connection": "reset-before" }),
             json!({ "connection": "close-before" }),
             json!({ "connection": "handshake-failure" }),
-            // The authority's may not be longer than `connect_timeout`: who waits for the token
-            // of a thread that only refreshes one fails with it.
-            json!({ "delay_ms": if operation == "greeting" { 700 } else { 3500 } }),
+            json!({ "delay_ms": 3500 }),
         ],
         "token" => {
             let mut kinds = transient();
