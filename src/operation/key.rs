@@ -104,7 +104,9 @@ pub fn check(
             ),
         );
     }
+    // Of a key of the service the list says no more than the rows do.
     let allowed = key.attributes.mechanisms(CKA_ALLOWED_MECHANISMS);
+    let allowed = allowed.filter(|_| home == Home::Session);
     if allowed.is_some_and(|allowed| !allowed.contains(&kind)) {
         return refuse(
             CKR_MECHANISM_INVALID,

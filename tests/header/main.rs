@@ -229,7 +229,10 @@ fn run_compiler(source: &str, flags: &[&str], last: &[&str]) -> Output {
 /// The folder of the public-domain pkcs11.h 3.2 that cryptoki-sys was made of.
 fn vendored_header() -> PathBuf {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["metadata", "--format-version=1", "--offline", "--manifest-path"])
+        // Of other platforms nothing may have been downloaded.
+        .args(["metadata", "--format-version=1", "--offline", "--filter-platform"])
+        .arg(format!("{}-unknown-linux-gnu", env::consts::ARCH))
+        .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output()
         .expect("cargo metadata");

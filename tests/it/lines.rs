@@ -127,7 +127,7 @@ fn the_default_level_is_silent_until_something_is_out() {
         signature[0] ^= 1;
         session.verify(&pkcs1, public, b"data", &signature).unwrap_err();
         session.value(private, CKA_PRIVATE_EXPONENT).unwrap_err();
-        session.create(&[number(CKA_CLASS, CKO_DATA), bytes(CKA_VALUE, b"data")]).unwrap_err();
+        session.create(&[number(CKA_CLASS, CKO_DATA), flag(CKA_TOKEN, true)]).unwrap_err();
         session.init(Family::Sign, &Mechanism::plain(CKM_MD5), private).unwrap_err();
     }
     assert_eq!(told(), "", "an ordinary session");

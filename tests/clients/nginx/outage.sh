@@ -81,7 +81,7 @@ kill -STOP "$PPID"
 within 10 nginx_command -t 2>test.log
 kill -CONT "$PPID"
 [ "$code" -ne 0 ] || fail "nginx -t succeeded"
-told test.log "C_FindObjectsInit: .* no answer within the deadline" "$unloadable"
+told test.log "C_FindObjectsInit: .* no connection within 1s" "$unloadable"
 say "  says so after $within_took ms"
 
 start
