@@ -59,7 +59,7 @@ impl Vault {
     ) -> Result<(Response, usize)> {
         let id = request_id()?;
         let mut token = self.token(deadline)?;
-        let mut connecting = self.connecting();
+        let mut connecting = Vec::new();
         let (mut renewed, mut challenged) = (false, false);
         let mut last: Option<Error> = None;
         loop {
@@ -107,7 +107,7 @@ impl Vault {
                 site,
                 attempt: tries.round,
                 others: tries.others(site),
-                hopeless: connecting[site].is_hopeless_after(answer.as_ref().err()),
+                hopeless: self.is_hopeless(&mut connecting, site, answer.as_ref().err()),
             };
             let error = match self.judge(call, answer, standing) {
                 ControlFlow::Break(done) => return done.map(|answer| (answer, site)),
@@ -121,9 +121,23 @@ impl Vault {
         }
     }
 
-    /// The attempts of a call to get a connection, by endpoint.
-    fn connecting(&self) -> Vec<Connecting> {
-        (0..self.sites.len()).map(|_| Connecting::new(self.sites.connect_timeout)).collect()
+    /// Notes how an attempt ended, None with an answer, among those of a call to get a connection: by
+    /// endpoint, of those that failed. True when nobody is there.
+    fn is_hopeless(
+        &self,
+        connecting: &mut Vec<(usize, Connecting)>,
+        site: usize,
+        failed: Option<&NetError>,
+    ) -> bool {
+        if let Some((_, known)) = connecting.iter_mut().find(|(known, _)| *known == site) {
+            return known.is_hopeless_after(failed);
+        }
+        if failed.is_some() {
+            let mut first = Connecting::new(self.sites.connect_timeout);
+            first.is_hopeless_after(failed);
+            connecting.push((site, first));
+        }
+        false
     }
 
     /// Sends one request to one endpoint, once, and notes what came of it.
@@ -299,7 +313,7 @@ impl Vault {
         let call = Call::bare(Operation::ListKeys);
         let id = request_id()?;
         let mut tries = self.sites.tries(call.operation);
-        let mut connecting = self.connecting();
+        let mut connecting = Vec::new();
         let mut last: Option<Error> = None;
         loop {
             let Turn { site, until } = self.sites.turn(&mut tries, deadline);
@@ -325,7 +339,7 @@ impl Vault {
                 site,
                 attempt: tries.round,
                 others: tries.others(site),
-                hopeless: connecting[site].is_hopeless_after(answer.as_ref().err()),
+                hopeless: self.is_hopeless(&mut connecting, site, answer.as_ref().err()),
             };
             match self.judge(&call, answer, standing) {
                 ControlFlow::Continue(error) => {
