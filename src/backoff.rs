@@ -16,8 +16,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// says must neither silence a token for days nor end beyond what an [`Instant`] can hold.
 const MOST_ASKED: Duration = Duration::from_secs(3600);
 /// Where nobody can be connected to, a host waits for this many attempts (and at least as long as a
-/// connection may take) and not for its deadline.
-const CONNECT_ATTEMPTS: u32 = 3;
+/// connection may take) and not for its deadline. So many are made while a port is closed; of attempts
+/// that take their time, as with a server that is slow in greeting, the deadline lets fewer be made.
+const CONNECT_ATTEMPTS: u32 = 5;
 
 /// A pause. While a server asks to be left alone, no thread of this process asks it.
 #[derive(Debug, Default)]
