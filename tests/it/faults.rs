@@ -386,12 +386,15 @@ fn forgotten_connections_of_a_search_cost_no_connection_time_out() {
         vault.update_key(KeyRef::current(name), &parameters).expect("a change");
     };
     assert_eq!(all(), Ok(12));
-    let before = way.accepted();
+    let (before, searched) = (way.accepted(), Instant::now());
     // `updated` has seconds.
     thread::sleep(Duration::from_millis(1100));
     (0..6).for_each(|i| change(&format!("k{i}")));
     assert_eq!(all(), Ok(12));
-    assert!(way.accepted() <= before + 1, "the next search soon after goes over the same ones");
+    // Unless a busy machine took longer than they are kept.
+    if searched.elapsed() < Duration::from_millis(4500) {
+        assert!(way.accepted() <= before + 1, "the next search soon after goes over the same ones");
+    }
     thread::sleep(Duration::from_millis(5500));
     (0..6).for_each(|i| change(&format!("k{i}")));
     way.forget_connections();
