@@ -19,10 +19,15 @@ use crate::{
 /// Usages of a secret key.
 pub const USAGES: &[CK_ATTRIBUTE_TYPE] =
     &[CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP];
-/// Usages of AES keys.
-const AES_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP];
-/// Usages of generic secrets and HMAC keys.
-const GENERIC_USAGES: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
+
+/// Usages of the secret keys of a type.
+pub fn able(key_type: CK_KEY_TYPE) -> &'static [CK_ATTRIBUTE_TYPE] {
+    match key_type {
+        CKK_AES => &[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP],
+        // Generic secrets and HMAC keys.
+        _ => &[CKA_SIGN, CKA_VERIFY],
+    }
+}
 
 /// C_GenerateKey for the session.
 ///
@@ -185,8 +190,7 @@ fn object(
             attributes.set_mechanisms(CKA_ALLOWED_MECHANISMS, offered)
         }
     };
-    let able = if key_type == CKK_AES { AES_USAGES } else { GENERIC_USAGES };
-    allow(&mut attributes, template, USAGES, able);
+    allow(&mut attributes, template, USAGES, able(key_type));
     if extractable && !sensitive {
         attributes.set(CKA_VALUE, key.bytes());
     }

@@ -29,8 +29,8 @@ use crate::{
 /// # Errors
 /// CKR_ACTION_PROHIBITED for an object that is not modifiable, CKR_ATTRIBUTE_READ_ONLY for what
 /// its owner cannot change, be it to the value that it has (clause 4.1.1: a template that
-/// "specifies a value for a read-only attribute"), CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID;
-/// docs/errors.md.
+/// "specifies a value for a read-only attribute"), CKR_ATTRIBUTE_TYPE_INVALID,
+/// CKR_ATTRIBUTE_VALUE_INVALID; docs/errors.md.
 pub fn set(
     slot: &Slot,
     handle: CK_OBJECT_HANDLE,

@@ -12,16 +12,11 @@ use crate::{
     mechanism::{Home, Mechanism},
     object::{
         dates, session_key,
-        session_secret::{self, USAGES},
+        session_secret::{self, USAGES, able},
         template::{Template, inconsistent},
     },
     slot::Slot,
 };
-
-/// What an AES key does.
-const AES: &[CK_ATTRIBUTE_TYPE] = &[CKA_ENCRYPT, CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP];
-/// What a generic secret or an HMAC key does.
-const GENERIC: &[CK_ATTRIBUTE_TYPE] = &[CKA_SIGN, CKA_VERIFY];
 
 /// A secret key to be made: refused by [`GeneratingSecret::new`] or it can be made.
 #[derive(Debug)]
@@ -129,8 +124,4 @@ pub fn secret_operations(key_type: CK_KEY_TYPE, template: &Template) -> Vec<Stri
         .map(|(_, operation)| *operation)
         .collect();
     operations(template, SECRET).filter(|operation| able.contains(&operation.as_str())).collect()
-}
-
-fn able(key_type: CK_KEY_TYPE) -> &'static [CK_ATTRIBUTE_TYPE] {
-    if key_type == CKK_AES { AES } else { GENERIC }
 }
