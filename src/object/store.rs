@@ -146,6 +146,22 @@ impl Store {
         objects.into_iter().map(place).collect()
     }
 
+    /// Puts changed objects in the place of those with their CKA_UNIQUE_ID. What no search finds
+    /// is found by none afterwards.
+    pub fn put_again(&self, objects: Vec<Object>) {
+        let mut inner = self.lock();
+        for object in objects {
+            let Some(handle) = object.unique_id().and_then(|unique| inner.handle_of(unique)) else {
+                continue;
+            };
+            let is_shown = inner.shown.contains(&handle);
+            inner.replace(handle, object);
+            if !is_shown {
+                inner.hide(handle);
+            }
+        }
+    }
+
     /// Adds a session object.
     pub fn add(&self, object: Object) -> CK_OBJECT_HANDLE {
         self.lock().show(object)

@@ -88,6 +88,20 @@ fn vault_key_of(slot: &Slot, object: &Object) -> Option<Arc<VaultKey>> {
 /// Label and id go into our tag, dates and usages into the key's attributes. Tags are read,
 /// changed and written: a change that somebody else makes in between is lost.
 fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()> {
+    let names = [CKA_LABEL, CKA_ID].into_iter().find(|kind| template.bytes(*kind).is_some());
+    if let Some(kind) = names
+        && !key.version.is_empty()
+        && !find::is_meant(slot, &key.name, &key.version)
+    {
+        return Err(Error::new(
+            CKR_ATTRIBUTE_READ_ONLY,
+            format!(
+                "{} of '{}' follows from its name and version: an older version has none of its own",
+                name_of(kind),
+                key.id
+            ),
+        ));
+    }
     let reference = key.reference();
     let bundle = slot.note(slot.vault.key(reference))?;
     let mut tags = bundle.tags.clone().unwrap_or_default();
@@ -124,7 +138,8 @@ fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()
         ..KeyUpdateParameters::default()
     };
     let updated = slot.note(slot.vault.update_key(reference, &parameters))?;
-    find::show(slot, &key.name, &updated, slot.vault.find_deadline()).map(drop)
+    find::show_updated(slot, &key.name, &updated, slot.vault.find_deadline());
+    Ok(())
 }
 
 /// key_ops after the usages in a template; None where it changes none.

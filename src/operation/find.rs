@@ -3,6 +3,7 @@
 //! and only an open search lists.
 
 mod certificates;
+mod show;
 mod versions;
 
 use std::{
@@ -10,15 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use akv_wire::{KeyBundle, KeyItem};
+use akv_wire::KeyItem;
 use cryptoki_sys::*;
 
 use self::{
     certificates::learn_certificates,
-    versions::{
-        find_older, other_versions, pinned_version, sized, version_before_lost,
-        version_of_certificate,
-    },
+    show::show,
+    versions::{find_older, pinned_version},
 };
 use super::{
     flight::Known,
@@ -38,6 +37,8 @@ use crate::{
     slot::Slot,
     vault::{KeyRef, is_forbidden, is_not_found},
 };
+
+pub use self::show::{is_meant, show_changed, show_updated};
 
 /// Handles that a search found and has not given out yet.
 #[derive(Debug)]
@@ -373,7 +374,10 @@ impl Row {
             return true;
         }
         let unchanged = slot.store.last_found(&self.name).is_some_and(|found| {
-            found.updated.is_some() && found.updated == self.updated && found.pinned.is_none()
+            found.updated.is_some()
+                && found.updated == self.updated
+                && found.pinned.is_none()
+                && !found.is_partial
         });
         if unchanged {
             slot.store.touch(&self.name);
@@ -381,61 +385,4 @@ impl Row {
         }
         unchanged
     }
-}
-
-/// Puts a name's objects in the store: the version that is meant, and with `versions = "enabled"`
-/// the others. Gives back their handles, the meant version's first.
-///
-/// # Errors
-/// Why the service could not be asked for other versions.
-pub fn show(
-    slot: &Slot,
-    name: &str,
-    bundle: &KeyBundle,
-    deadline: Instant,
-) -> Result<Vec<CK_OBJECT_HANDLE>> {
-    let stands_in = version_before_lost(slot, name, bundle, deadline)?;
-    let bundle = stands_in.as_ref().unwrap_or(bundle);
-    let by_certificate = version_of_certificate(slot, name, bundle, deadline)?;
-    let earlier = slot.store.last_found(name);
-    let pinned = by_certificate
-        .as_ref()
-        .and_then(|bundle| bundle.key.name_and_version())
-        .map(|(_, version)| version.to_owned())
-        .or_else(|| earlier.as_ref().and_then(|found| found.pinned.clone()));
-    let meant = sized(slot, by_certificate.as_ref().unwrap_or(bundle));
-    let meant = meant.as_ref();
-    let mut objects = match project::objects(meant, &slot.token, Standing::Meant) {
-        Ok(objects) => objects,
-        Err(error) => {
-            log::info!("key '{name}' is left out: {error}");
-            Vec::new()
-        }
-    };
-    let version = |bundle: &KeyBundle| {
-        bundle.key.name_and_version().map(|(_, version)| version.to_owned()).unwrap_or_default()
-    };
-    let mut versions = vec![version(meant)];
-    if slot.token.versions == Versions::Enabled {
-        for other in other_versions(slot, name, &versions, deadline)? {
-            let other = sized(slot, &other);
-            match project::objects(&other, &slot.token, Standing::Other) {
-                // The same material in several versions is shown once, as the meant one.
-                Ok(more) if more.iter().all(|new| !objects.iter().any(|o| new.is_twin(o))) => {
-                    objects.extend(more);
-                    versions.push(version(&other));
-                }
-                Ok(_) => {}
-                Err(error) => log::info!("a version of '{name}' is left out: {error}"),
-            }
-        }
-    }
-    let finding = Finding {
-        updated: bundle.attributes.updated,
-        managed: meant.managed.unwrap_or(false),
-        versions,
-        pinned,
-        ..Finding::default()
-    };
-    Ok(slot.store.put_name(name, finding, objects))
 }

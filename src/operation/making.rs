@@ -146,7 +146,7 @@ impl<'a> Making<'a> {
         if !self.slot.token.generate_new_version {
             self.settle_race(&bundle)?;
         }
-        find::show(self.slot, &self.name, &bundle, self.deadline)
+        Ok(find::show_changed(self.slot, &self.name, &bundle, self.deadline))
     }
 
     fn refuse_existing(&self) -> Result<()> {

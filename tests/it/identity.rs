@@ -15,7 +15,7 @@ use openssl::{
 use crate::{
     service::{Emulator, HSM, VAULT},
     signing::SEED,
-    token::{Family, Mechanism, Module, NOTHING, bytes, flag, number},
+    token::{Family, Mechanism, Module, NOTHING, Session, bytes, flag, number},
 };
 
 /// CKA_ID is the SHA-1 of the subjectPublicKey bits, whoever computes it.
@@ -164,6 +164,49 @@ fn versions_are_shown_as_configured() {
     let session = cold.open(0);
     let key = session.object(CKO_PRIVATE_KEY, &format!("rolling@{}", versions[1]));
     assert_eq!(session.text(key, CKA_UNIQUE_ID).unwrap(), unique(&versions[1]));
+}
+
+/// What is changed of an older version is changed of that one, and its name means what it did.
+#[test]
+fn an_older_version_that_is_changed_is_still_an_older_version() {
+    let emulator = Emulator::start("");
+    let vault = emulator.vault(VAULT);
+    let [old, new] = ["old", "new"]
+        .map(|_| version_of(&vault.create_key("rolling", &ec_parameters()).expect("a version")));
+    let unique = |version: &str| format!("rolling/{version}#priv");
+    let changes = |session: &Session<'_>, older: CK_OBJECT_HANDLE, end: &str| {
+        let end = bytes(CKA_END_DATE, end);
+        assert_eq!(session.text(older, CKA_UNIQUE_ID), Ok(unique(&old)));
+        session.set(older, std::slice::from_ref(&end)).expect("changed");
+        assert_eq!(session.value(older, CKA_END_DATE).as_ref(), Ok(&end.1));
+        for name in [bytes(CKA_ID, [5]), bytes(CKA_LABEL, "mine")] {
+            assert_eq!(session.set(older, &[name]), Err(CKR_ATTRIBUTE_READ_ONLY));
+        }
+        let meant = session.object(CKO_PRIVATE_KEY, "rolling");
+        assert_eq!(session.text(meant, CKA_UNIQUE_ID), Ok(unique(&new)));
+        assert_eq!(session.value(meant, CKA_END_DATE).as_deref(), Ok(&[][..]));
+        session.set(meant, &[bytes(CKA_ID, [6])]).expect("the current version's own");
+    };
+    let enabled = Module::start(&emulator.token(VAULT, "versions = 'enabled'"));
+    let session = enabled.open(0);
+    let label = format!("rolling@{old}");
+    let older = session.object(CKO_PRIVATE_KEY, &label);
+    let its_id = session.value(older, CKA_ID).expect("an id");
+    changes(&session, older, "20991231");
+    assert_eq!(session.object(CKO_PRIVATE_KEY, &label), older);
+
+    // Where only current versions are shown, one that was asked for by its id is in no search.
+    let end = vault.key(KeyRef::version("rolling", &old)).expect("a version").attributes.exp;
+    assert!(end.is_some_and(|end| end > 4_000_000_000), "{end:?}");
+    let current = Module::start(&emulator.token(VAULT, ""));
+    let session = current.open(0);
+    let private = number(CKA_CLASS, CKO_PRIVATE_KEY);
+    let by_id = [private.clone(), bytes(CKA_LABEL, "rolling"), bytes(CKA_ID, &its_id)];
+    let found = session.find(&by_id).expect("a search");
+    let [older] = found[..] else { panic!("{} older versions", found.len()) };
+    assert_ne!(session.object(CKO_PRIVATE_KEY, "rolling"), older);
+    changes(&session, older, "20981231");
+    assert_eq!(session.find(&[private]).expect("a search").len(), 1);
 }
 
 /// Names mean one key whatever their case; labels do not.

@@ -19,7 +19,7 @@ use crate::{
     life::{on_token, rsa_template},
     service::{Emulator, HSM, VAULT},
     signing::P256,
-    token::{Mechanism, Module, Rv, Session, Template, bytes},
+    token::{Mechanism, Module, Rv, Session, Template, bytes, number},
 };
 
 type Act = fn(&Session<'_>, &str) -> Rv;
@@ -261,4 +261,29 @@ fn a_lost_answer_about_a_deleted_name_is_told_and_the_next_call_goes_on() {
             }
         }
     }
+}
+
+/// A key that was made, or changed, is made although the versions beside it cannot be listed; they
+/// are shown as soon as they can be.
+#[test]
+fn what_was_done_is_not_undone_by_a_look_at_other_versions() {
+    let emulator = Emulator::start("keys = [{ name = 'rolling', kty = 'EC', curve = 'P-256' }]");
+    let more = "versions = 'enabled'\ngenerate_on_existing = 'new-version'\ntimeout = '2s'";
+    let module = Module::start(&emulator.token(VAULT, more));
+    let session = module.open(0);
+    let listing = json!({ "service": VAULT, "operation": "keys/versions", "status": 403 });
+    emulator.trouble(&listing.to_string());
+    let public = [vec![bytes(CKA_EC_PARAMS, P256)], on_token("rolling")].concat();
+    let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    let (public, private) =
+        session.generate(&mechanism, &public, &on_token("rolling")).expect("a second version");
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    let signature = session.sign(&ecdsa, private, &[7; 32]).expect("signed");
+    session.verify(&ecdsa, public, &[7; 32], &signature).expect("its own");
+    session.set(private, &[bytes(CKA_ID, [3])]).expect("changed");
+    assert_eq!(session.value(private, CKA_ID).as_deref(), Ok(&[3][..]));
+    emulator.no_trouble();
+    let keys = || session.find(&[number(CKA_CLASS, CKO_PRIVATE_KEY)]).expect("a search");
+    assert_eq!(keys().len(), 2, "the version before is shown again");
+    assert_eq!(session.object(CKO_PRIVATE_KEY, "rolling"), private);
 }

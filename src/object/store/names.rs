@@ -21,6 +21,8 @@ pub struct Found {
     pub versions: Vec<String>,
     /// The version that a configured certificate belongs to, where that is not the current one.
     pub pinned: Option<String>,
+    /// Whether other versions could not be asked for: the next search has to.
+    pub is_partial: bool,
     /// Whether the vault was asked for the certificate of this version already.
     pub certificate_seen: bool,
     /// Handles of its objects, as [`Store::put_name`] gave them.
@@ -54,7 +56,9 @@ impl Store {
     pub fn knowledge(&self, name: &str, ttl: Duration) -> Knowledge {
         let inner = self.lock();
         match inner.names.get(&name.to_ascii_lowercase()) {
-            Some(Known { seen, found: Some(found) }) if seen.elapsed() < ttl => {
+            Some(Known { seen, found: Some(found) })
+                if seen.elapsed() < ttl && !found.is_partial =>
+            {
                 Knowledge::Fresh(Found::clone(found))
             }
             Some(Known { seen, found: None }) if seen.elapsed() < ttl.min(MISSING_TTL) => {
