@@ -21,11 +21,13 @@ use azure_core::{
         headers::Headers,
         policies::{Policy, PolicyResult},
     },
+    time::OffsetDateTime,
 };
 use reqwest::{
     Method, Url,
     header::{HeaderName, HeaderValue},
 };
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::asker::{Asker, Unanswered};
@@ -57,6 +59,9 @@ impl LaneTransport {
         let ended = answer.as_ref().map(|answer| answer.status).map_err(Unanswered::clone);
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         match answer {
+            Ok(answer) if !has_an_end(&answer.body) => {
+                Err(Error::with_message(ErrorKind::Other, "the token's lifetime is no time"))
+            }
             Ok(answer) => raw(&answer),
             Err(_) => Err(Error::with_message(ErrorKind::Io, "no answer")),
         }
@@ -130,6 +135,19 @@ fn raw(answer: &net::Response) -> azure_core::Result<AsyncRawResponse> {
     Ok(AsyncRawResponse::from_bytes(status, headers, answer.body.to_vec()))
 }
 
+/// Whether the lifetime in an answer, if it has one, can be added to the time it is now.
+/// azure_identity adds it unseen, and would panic at a number that is too large.
+fn has_an_end(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Lifetime {
+        expires_in: i64,
+    }
+    serde_json::from_slice::<Lifetime>(body).map_or(true, |lifetime| {
+        let lifetime = azure_core::time::Duration::seconds(lifetime.expires_in);
+        OffsetDateTime::now_utc().checked_add(lifetime).is_some()
+    })
+}
+
 /// azure_core's clock: sleeps where it is polled and spawns nothing.
 pub(super) struct SleepHere;
 
@@ -164,4 +182,25 @@ impl Future for Refused {
 
 impl AbortableTask for Refused {
     fn abort(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_that_cannot_be_added_are_seen() {
+        let answer = |lifetime: &str| format!(r#"{{"access_token":"t","expires_in":{lifetime}}}"#);
+        for lifetime in ["0", "-1", "3599", "100000000000"] {
+            assert!(has_an_end(answer(lifetime).as_bytes()), "{lifetime}");
+        }
+        for lifetime in ["1000000000000", "9223372036854775807", "-9223372036854775808"] {
+            assert!(!has_an_end(answer(lifetime).as_bytes()), "{lifetime}");
+        }
+        // What is no such answer is judged by azure_identity, which tells what is wrong with it.
+        for other in ["", "<html>", "{}", r#"{"error":"invalid_client"}"#, r#"{"expires_in":"x"}"#]
+        {
+            assert!(has_an_end(other.as_bytes()), "{other}");
+        }
+    }
 }
