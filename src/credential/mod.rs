@@ -247,15 +247,16 @@ impl Credential {
     ) -> Result<Arc<Token>> {
         let challenge = rejected.and_then(|rejected| rejected.challenge.as_ref());
         let mut state = self.lock();
-        if let (Some(token), Some(rejected)) = (&state.token, rejected)
-            && token.header == rejected.token.header
-        {
-            state.token = None;
-        }
         let waiting_since = state.attempts;
         loop {
             let now = Instant::now();
-            let usable = |token: &Arc<Token>| token.usable(now) && token.answers(challenge);
+            // A rejected one stays for those who have not been refused: it may be a single answer
+            // that is wrong. And who waited takes what came, be it the same once more.
+            let waited = state.attempts > waiting_since && state.failure.is_none();
+            let usable = |token: &Arc<Token>| {
+                let is_refused = rejected.is_some_and(|it| it.token.header == token.header);
+                token.usable(now) && token.answers(challenge) && (!is_refused || waited)
+            };
             if let Some(token) = state.token.clone().filter(usable) {
                 let refresh = now >= token.refresh_from
                     && !state.asking

@@ -131,35 +131,20 @@ impl Store {
         }
     }
 
-    /// Gives handles to objects that no search finds: other versions than their names show. One
-    /// that is known keeps its handle, and stays as it is.
+    /// Gives handles to objects of other versions than their names show, which no search finds. One
+    /// that is known is replaced, under its handle, and is found afterwards where it was before.
     pub fn put_aside(&self, objects: Vec<Object>) -> Vec<CK_OBJECT_HANDLE> {
         let mut inner = self.lock();
         let place = |object: Object| {
-            if let Some(handle) = object.unique_id().and_then(|unique| inner.handle_of(unique)) {
-                return handle;
-            }
+            let known = object.unique_id().and_then(|unique| inner.handle_of(unique));
+            let is_shown = known.is_some_and(|handle| inner.shown.contains(&handle));
             let handle = inner.show(object);
-            inner.hide(handle);
-            handle
-        };
-        objects.into_iter().map(place).collect()
-    }
-
-    /// Puts changed objects in the place of those with their CKA_UNIQUE_ID. What no search finds
-    /// is found by none afterwards.
-    pub fn put_again(&self, objects: Vec<Object>) {
-        let mut inner = self.lock();
-        for object in objects {
-            let Some(handle) = object.unique_id().and_then(|unique| inner.handle_of(unique)) else {
-                continue;
-            };
-            let is_shown = inner.shown.contains(&handle);
-            inner.replace(handle, object);
             if !is_shown {
                 inner.hide(handle);
             }
-        }
+            handle
+        };
+        objects.into_iter().map(place).collect()
     }
 
     /// Adds a session object.

@@ -130,7 +130,7 @@ pub fn learn_name(slot: &Slot, name: &str) -> Result<()> {
     slot.flights.share(&what, deadline, known, || {
         let version = pinned_version(slot, name);
         let asked = match slot.vault.key(KeyRef { name, version: version.as_deref() }) {
-            Ok(bundle) => show(slot, name, &bundle, deadline).map(drop),
+            Ok(bundle) => show(slot, name, &bundle, deadline),
             Err(error) if is_not_found(&error) => {
                 slot.store.put_missing(name);
                 Ok(())

@@ -74,9 +74,9 @@ const TARGETS: [(&str, u64, u64); 8] = [
     ("keys/get", 20, 50),
     ("keys/list", 2, 50),
     ("handshake", 20, 5),
-    ("token", 2, 100),
+    ("token", 20, 20),
     // The authority's.
-    ("greeting", 2, 100),
+    ("greeting", 20, 20),
 ];
 
 fn order(emulator: &Emulator, operation: &str, apart: u64) {

@@ -21,7 +21,7 @@ pub struct Found {
     pub versions: Vec<String>,
     /// The version that a configured certificate belongs to, where that is not the current one.
     pub pinned: Option<String>,
-    /// Whether other versions could not be asked for: the next search has to.
+    /// Whether other versions could not be asked for: the next search has to ask.
     pub is_partial: bool,
     /// Whether the vault was asked for the certificate of this version already.
     pub certificate_seen: bool,
@@ -127,6 +127,16 @@ impl Store {
     pub fn touch(&self, name: &str) {
         if let Some(known) = self.lock().names.get_mut(&name.to_ascii_lowercase()) {
             known.seen = Instant::now();
+        }
+    }
+
+    /// Remembers that more of a name has to be asked for, until which it shows what it did.
+    pub fn doubt(&self, name: &str) {
+        let mut inner = self.lock();
+        if let Some(known) = inner.names.get_mut(&name.to_ascii_lowercase())
+            && let Some(found) = &mut known.found
+        {
+            found.is_partial = true;
         }
     }
 

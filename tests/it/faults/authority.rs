@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{REFUSALS, SLACK, TIMEOUT, find, start, told_once};
 use crate::{
     service::Emulator,
+    token::Mechanism,
     way::{State, Way},
 };
 
@@ -141,4 +142,31 @@ impl Row {
             thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// One answer that is wrong, a gateway's perhaps, does not take the token from everybody while no
+/// other can be had.
+#[test]
+fn a_refusal_of_one_request_leaves_the_token_to_the_others() {
+    let seed = "keys = [{ name = 'ec', kty = 'EC', curve = 'P-256' },
+        { name = 'odd', kty = 'EC', curve = 'P-256' }]";
+    let emulator = Emulator::configured(seed, "[[vault]]\nname = 'kv1'\n");
+    let module = start(&emulator.folder.path().join("log"), &emulator.token("kv1", ""));
+    let session = module.open(0);
+    let [good, odd] = ["ec", "odd"].map(|label| session.object(CKO_PRIVATE_KEY, label));
+    let sign = |key| session.sign(&Mechanism::plain(CKM_ECDSA), key, &[4; 32]).map(drop);
+    let down =
+        json!({ "service": "entra", "operation": "token", "status": 503, "times": REFUSALS });
+    let refusal = json!({ "operation": "keys/sign", "name": "odd", "status": 401, "times": 1 });
+    emulator.trouble(&down.to_string());
+    emulator.trouble(&refusal.to_string());
+    assert_eq!(sign(odd), Err(CKR_DEVICE_ERROR), "no other token is to be had");
+    emulator.reset();
+    assert_eq!(sign(good), Ok(()));
+    assert_eq!(sign(odd), Ok(()));
+    assert_eq!(emulator.requests("kv1"), 2);
+    emulator.no_trouble();
+    emulator.trouble(&refusal.to_string());
+    assert_eq!(sign(odd), Ok(()), "with a new one");
+    assert_eq!(emulator.counts("entra").get("token"), Some(&1));
 }
