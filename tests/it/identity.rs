@@ -13,8 +13,9 @@ use openssl::{
 };
 
 use crate::{
+    life::on_token,
     service::{Emulator, HSM, VAULT},
-    signing::SEED,
+    signing::{P256, SEED},
     token::{Family, Mechanism, Module, NOTHING, Session, bytes, flag, number},
 };
 
@@ -250,7 +251,8 @@ fn a_configured_certificate_pins_its_version() {
         vault.create_key("www", &ec_parameters()).unwrap();
         vault.create_key("www", &ec_parameters()).unwrap();
 
-        let more = format!("certificates = ['{}']", file.display());
+        let more =
+            format!("certificates = ['{}']\ngenerate_on_existing = 'new-version'", file.display());
         let module = Module::start(&emulator.token(service, &more));
         let session = module.open(0);
         let key = session.object(CKO_PRIVATE_KEY, "www");
@@ -264,6 +266,19 @@ fn a_configured_certificate_pins_its_version() {
         let (_, public) = session.pair("www");
         session.verify(&ecdsa, public, b"hello", &signature).unwrap();
         session.init(Family::Verify, &ecdsa, public).unwrap();
+        // Who makes another version gets that one, and the label stays where it is.
+        let template = [vec![bytes(CKA_EC_PARAMS, P256)], on_token("www")].concat();
+        let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+        let (public, private) =
+            session.generate(&mechanism, &template, &on_token("www")).expect("a version");
+        let made = version_of(&vault.key(KeyRef::current("www")).expect("a key"));
+        assert_ne!(made, version);
+        assert_eq!(session.text(private, CKA_UNIQUE_ID), Ok(format!("www/{made}#priv")));
+        assert_eq!(session.text(public, CKA_UNIQUE_ID), Ok(format!("www/{made}#pub")));
+        let signature = session.sign(&ecdsa, private, b"hello").expect("signed");
+        let session = module.open(0);
+        session.verify(&ecdsa, public, b"hello", &signature).expect("its own");
+        assert_eq!(session.object(CKO_PRIVATE_KEY, "www"), key);
     }
 }
 

@@ -98,12 +98,7 @@ struct Meant<'a> {
 }
 
 impl<'a> Meant<'a> {
-    fn of(
-        slot: &Slot,
-        name: &str,
-        current: &'a KeyBundle,
-        deadline: Instant,
-    ) -> Result<Meant<'a>> {
+    fn of(slot: &Slot, name: &str, current: &'a KeyBundle, deadline: Instant) -> Result<Meant<'a>> {
         let stands_in = version_before_lost(slot, name, current, deadline)?;
         let current = stands_in.map_or(Cow::Borrowed(current), Cow::Owned);
         let by_certificate = version_of_certificate(slot, name, &current, deadline)?;
