@@ -1,7 +1,7 @@
 //! Host programs in C, each a process of its own: what they must not notice of the module, and
 //! what the module must stand from them. The programs are in tests/c.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{env, fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::{
     breaking::Relay,
@@ -213,6 +213,25 @@ fn nothing_is_leaked_or_used_after_its_end() {
     let loads = sanitized("loads.c", &["-lcrypto"]);
     loads.run(&[&one, "cycles", "60"]);
     loads.run(&[&one, "exits", "atexit"]);
+}
+
+/// 64 threads do everything at once, and sessions and the module go away under calls, with a module
+/// that ThreadSanitizer was compiled into.
+#[test]
+#[ignore = "run by make races, which builds the module for it"]
+fn threads_race_for_nothing() {
+    let given = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name}: run make races"));
+    let (module, runtime) = (given("AKV_RACES_MODULE"), given("AKV_RACES_RUNTIME"));
+    let whole = ["-rdynamic", "-Wl,--whole-archive", &runtime, "-Wl,--no-whole-archive"];
+    let mut host = Host::compile("threads.c", &[&whole[..], &["-lm", "-lrt"]].concat());
+    fs::copy(module, host.module()).expect("the module");
+    let known = support::root().join("tests/races/suppressions");
+    host.env = vec![("TSAN_OPTIONS", format!("suppressions={}", known.display()))];
+    let emulator = Emulator::start(SEED);
+    let (one, both) = (reserved(&emulator.token(VAULT, "")), reserved(&emulator.tokens()));
+    eprintln!("races: mixed: {}", host.run(&[&both, "mixed", "64", "4"]).trim());
+    eprintln!("races: closing: {}", host.run(&[&one, "closing", "50"]).trim());
+    eprintln!("races: finalizing: {}", host.run(&[&one, "finalizing", "10"]).trim());
 }
 
 #[test]

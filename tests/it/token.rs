@@ -178,6 +178,8 @@ pub fn is_alone(test: &str, env: &[(&str, &str)]) -> bool {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{:?}\n{out}\n{err}", output.status);
     assert!(out.contains("1 passed"), "no test is named {test}:\n{out}");
+    // What it counted, for --nocapture.
+    eprint!("{err}");
     false
 }
 
