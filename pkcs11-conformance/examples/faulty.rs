@@ -71,6 +71,7 @@ const FAULTS: &[Fault] = &[
         list.C_Sign = Some(sign_stub);
         list.C_SeedRandom = Some(seed_stub);
     }),
+    ("crash-at-exit", |_| at_exit()),
     ("destroys-nothing", |list| list.C_DestroyObject = Some(destroy_refused)),
     ("length-of-minus-one", |list| list.C_GetAttributeValue = Some(attributes_minus_one)),
     ("reserved-flags", |list| list.C_GetInfo = Some(info_flags)),
@@ -556,4 +557,13 @@ entries! {
         _name: Bytes, _nn: CK_ULONG) {
         CKR_FUNCTION_NOT_SUPPORTED
     }
+}
+
+/// The process crashes when all its cases are told.
+fn at_exit() {
+    extern "C" fn crash() {
+        std::process::abort();
+    }
+    // SAFETY: the function takes nothing, and stays loaded as this library does.
+    unsafe { libc::atexit(crash) };
 }

@@ -1,6 +1,11 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    collections::hash_map::RandomState,
+    ffi::OsString,
+    hash::{BuildHasher, Hasher},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 
@@ -99,14 +104,40 @@ pub struct Target {
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(profile_names()))]
     pub profile: Vec<String>,
     /// CKA_LABEL of what the run makes on the token.
-    #[arg(long, hide = true, default_value_t = format!("{LABEL}-{}", std::process::id()))]
+    #[arg(long, hide = true, default_value_t = own_label(), value_parser = run_label)]
     pub label: String,
 }
 
 /// How labels of this program's objects begin.
 pub const LABEL: &str = "pkcs11-conformance";
 
+/// A label that no other run has: two containers count the same process ids.
+fn own_label() -> String {
+    // Its keys are random in each process.
+    let random = RandomState::new().build_hasher().finish();
+    format!("{LABEL}-{}-{random:016x}", std::process::id())
+}
+
+/// What this label marks is destroyed: it must be one of this program's, and one run's.
+fn run_label(label: &str) -> Result<String, String> {
+    let own = label.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix('-'));
+    match own.is_some_and(|run| !run.is_empty()) {
+        true => Ok(label.to_owned()),
+        false => Err(format!("it does not begin with {LABEL}- and have a run's name behind it")),
+    }
+}
+
 impl Target {
+    /// The label of the secret key that the run makes on the token; pairs have `label`.
+    pub fn secret_label(&self) -> String {
+        format!("{}-secret", self.label)
+    }
+
+    /// Whether an object of this label is one that the run made on the token.
+    pub fn made(&self, label: &[u8]) -> bool {
+        label == self.label.as_bytes() || label == self.secret_label().as_bytes()
+    }
+
     /// The arguments that mean the same to another process; PINs go by their variables.
     pub fn args(&self) -> Vec<OsString> {
         let mut args = vec!["--module".into(), self.module.clone().into_os_string()];
@@ -147,4 +178,45 @@ pub struct Run {
     /// Failures that are known, TOML; any other failure, or one that is gone, fails the run.
     #[arg(long, value_name = "FILE")]
     pub expected: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Cli, Command, Target};
+
+    fn target(label: &[&str]) -> Option<Target> {
+        let args = ["pkcs11-conformance", "run", "--module", "none.so"];
+        let parsed = Cli::try_parse_from(args.iter().chain(label)).ok()?;
+        match parsed.command {
+            Command::Run(run) => Some(run.target),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_label_is_one_of_this_program_and_of_one_run() {
+        for label in ["", "x", "pkcs11-conformance", "pkcs11-conformance-", "pkcs11-conformancex"] {
+            assert!(target(&["--label", label]).is_none(), "{label:?}");
+        }
+        assert!(target(&["--label", "pkcs11-conformance-12"]).is_some());
+        assert!(target(&[]).is_some(), "and the default is taken");
+    }
+
+    #[test]
+    fn what_another_run_made_is_not_this_ones() {
+        let run = target(&["--label", "pkcs11-conformance-12"]).expect("a label");
+        for (label, own) in [
+            ("pkcs11-conformance-12", true),
+            ("pkcs11-conformance-12-secret", true),
+            ("pkcs11-conformance-123", false),
+            ("pkcs11-conformance-123-secret", false),
+            ("pkcs11-conformance-12-secret-2", false),
+            ("pkcs11-conformance", false),
+            ("", false),
+        ] {
+            assert_eq!(run.made(label.as_bytes()), own, "{label:?}");
+        }
+    }
 }

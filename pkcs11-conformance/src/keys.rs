@@ -127,7 +127,7 @@ pub fn tidy(context: &mut Context) -> Result<Vec<String>, String> {
     };
     let label = |object| session.value(object, CKA_LABEL).unwrap_or_default();
     for object in search()? {
-        if label(object).starts_with(context.target.label.as_bytes()) {
+        if context.target.made(&label(object)) {
             // What stays is found again below.
             let _ = session.destroy(object);
         }
@@ -136,9 +136,9 @@ pub fn tidy(context: &mut Context) -> Result<Vec<String>, String> {
         let label = String::from_utf8(label(object)).ok()?;
         let class = session.ulong(object, CKA_CLASS).map_or_else(|_| "?".to_owned(), names::class);
         let stays = format!("{class} {label:?} stays on the token");
-        let whose = match label.starts_with(&context.target.label) {
+        let whose = match context.target.made(label.as_bytes()) {
             true => "the module does not destroy it",
-            false => "an earlier run left it",
+            false => "another run made it",
         };
         label.starts_with(LABEL).then(|| format!("{stays}: {whose}"))
     });
@@ -217,10 +217,7 @@ impl Context {
         kind: Kind,
         value: &[u8],
     ) -> Option<CK_OBJECT_HANDLE> {
-        let place = [
-            (CKA_TOKEN, flag(true)),
-            (CKA_LABEL, format!("{}-secret", self.target.label).into_bytes()),
-        ];
+        let place = [(CKA_TOKEN, flag(true)), (CKA_LABEL, self.target.secret_label().into_bytes())];
         let made = session.find(&[&place[..], &[(CKA_CLASS, number(CKO_SECRET_KEY))]].concat());
         if let Some(key) = made.ok().and_then(|made| made.first().copied()) {
             return Some(key);

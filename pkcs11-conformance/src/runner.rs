@@ -38,9 +38,6 @@ pub fn run(group: &Group, target: &Target, limit: Option<u64>) -> Result<Vec<Rec
         let args = ["group", group.name, "--first", &first.to_string()].map(str::to_owned);
         let ended = folder.process(&args, target, limit.unwrap_or(group.patience))?;
         let (mut told, open) = folder.told();
-        if told.done {
-            return Ok(told.records);
-        }
         let process = Record {
             id: format!("{}/process", group.name),
             clause: "5.4".to_owned(),
@@ -49,6 +46,11 @@ pub fn run(group: &Group, target: &Target, limit: Option<u64>) -> Result<Vec<Rec
             detail: ended.how.clone(),
             milliseconds: 0,
         };
+        if told.done {
+            // What the module does when it is unloaded counts too.
+            told.records.extend((!ended.well).then_some(process));
+            return Ok(told.records);
+        }
         let Some(open) = open else {
             told.records.push(process);
             return Ok(told.records);
@@ -109,6 +111,8 @@ struct Told {
 struct Ended {
     how: String,
     hung: bool,
+    /// By itself, with success.
+    well: bool,
 }
 
 impl Folder {
@@ -177,7 +181,8 @@ impl Folder {
             true => how,
             false => format!("{how}; it said last: {}", last.join(" | ")),
         };
-        Ok(Ended { how, hung: ended.is_none() })
+        let well = ended.is_some_and(|status| status.success());
+        Ok(Ended { how, hung: ended.is_none(), well })
     }
 
     /// What was told, and the innermost of what began and did not end.

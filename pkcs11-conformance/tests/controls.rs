@@ -22,6 +22,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("null-entry", "interfaces", "interfaces/list-is-complete"),
     ("info-before-initialize", "precedence", "precedence/not-initialized[C_GetInfo]"),
     ("wrong-precedence", "precedence", "precedence/bad-session[C_Sign]"),
+    ("crash-at-exit", "random", "random/process"),
     ("crash", "info", "info/slot-list-present"),
     ("hang", "info", "info/slot-list-present"),
     ("state-never-changes", "sessions", "sessions/login-states"),

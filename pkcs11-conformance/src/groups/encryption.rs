@@ -165,7 +165,7 @@ fn each_setting(
                 tried += 1;
                 let session = context.user()?;
                 let begun = session.init(family, &Mechanism::oaep(hash, mgf, label), handle);
-                if begun == Err(CKR_MECHANISM_PARAM_INVALID) {
+                if let Err(CKR_MECHANISM_PARAM_INVALID | CKR_ARGUMENTS_BAD) = begun {
                     refused += 1;
                 } else {
                     let label_name = String::from_utf8_lossy(label);
@@ -181,7 +181,7 @@ fn each_setting(
         }
     }
     if refused > 0 {
-        let why = format!("{refused} of {tried} settings are CKR_MECHANISM_PARAM_INVALID");
+        let why = format!("{refused} of {tried} settings are refused at Init");
         context.each(format!("refused{of}"), |_| skip(why));
     }
     Ok(())

@@ -354,7 +354,7 @@ fn read_only_session(context: &mut Context) -> Outcome {
     if !offered.iter().any(|(kind, _)| *kind == CKM_RSA_PKCS_KEY_PAIR_GEN) {
         return skip("CKM_RSA_PKCS_KEY_PAIR_GEN is not offered");
     }
-    let (mechanism, public, private) = templates(Kind::Rsa(2048), true, "pkcs11-conformance");
+    let (mechanism, public, private) = templates(Kind::Rsa(2048), true, &context.target.label);
     let made = session.generate_pair(&mechanism, &public, &private);
     if let Ok((public, private)) = made {
         let _ = session.destroy(public);
