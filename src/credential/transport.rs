@@ -59,10 +59,15 @@ impl LaneTransport {
         let ended = answer.as_ref().map(|answer| answer.status).map_err(Unanswered::clone);
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
         match answer {
-            Ok(answer) if !has_an_end(&answer.body) => {
-                Err(Error::with_message(ErrorKind::Other, "the token's lifetime is no time"))
-            }
-            Ok(answer) => raw(&answer),
+            Ok(answer) => match endless(&answer.body) {
+                Some(seconds) => Err(Error::with_message(
+                    ErrorKind::Other,
+                    format!(
+                        "a token that lives for {seconds} s, which no clock counts: is `authority` right?"
+                    ),
+                )),
+                None => raw(&answer),
+            },
             Err(_) => Err(Error::with_message(ErrorKind::Io, "no answer")),
         }
     }
@@ -135,17 +140,16 @@ fn raw(answer: &net::Response) -> azure_core::Result<AsyncRawResponse> {
     Ok(AsyncRawResponse::from_bytes(status, headers, answer.body.to_vec()))
 }
 
-/// Whether the lifetime in an answer, if it has one, can be added to the time it is now.
-/// azure_identity adds it unseen, and would panic at a number that is too large.
-fn has_an_end(body: &[u8]) -> bool {
+/// The lifetime in an answer, seconds, if it cannot be added to the time it is now: azure_identity
+/// adds it unseen, and would panic.
+fn endless(body: &[u8]) -> Option<i64> {
     #[derive(Deserialize)]
     struct Lifetime {
         expires_in: i64,
     }
-    serde_json::from_slice::<Lifetime>(body).map_or(true, |lifetime| {
-        let lifetime = azure_core::time::Duration::seconds(lifetime.expires_in);
-        OffsetDateTime::now_utc().checked_add(lifetime).is_some()
-    })
+    let seconds = serde_json::from_slice::<Lifetime>(body).ok()?.expires_in;
+    let end = OffsetDateTime::now_utc().checked_add(azure_core::time::Duration::seconds(seconds));
+    end.is_none().then_some(seconds)
 }
 
 /// azure_core's clock: sleeps where it is polled and spawns nothing.
@@ -192,15 +196,15 @@ mod tests {
     fn lifetimes_that_cannot_be_added_are_seen() {
         let answer = |lifetime: &str| format!(r#"{{"access_token":"t","expires_in":{lifetime}}}"#);
         for lifetime in ["0", "-1", "3599", "100000000000"] {
-            assert!(has_an_end(answer(lifetime).as_bytes()), "{lifetime}");
+            assert_eq!(endless(answer(lifetime).as_bytes()), None, "{lifetime}");
         }
         for lifetime in ["1000000000000", "9223372036854775807", "-9223372036854775808"] {
-            assert!(!has_an_end(answer(lifetime).as_bytes()), "{lifetime}");
+            assert_eq!(endless(answer(lifetime).as_bytes()), lifetime.parse().ok(), "{lifetime}");
         }
         // What is no such answer is judged by azure_identity, which tells what is wrong with it.
         for other in ["", "<html>", "{}", r#"{"error":"invalid_client"}"#, r#"{"expires_in":"x"}"#]
         {
-            assert!(has_an_end(other.as_bytes()), "{other}");
+            assert_eq!(endless(other.as_bytes()), None, "{other}");
         }
     }
 }

@@ -131,6 +131,12 @@ impl Store {
         }
     }
 
+    /// The object with this CKA_UNIQUE_ID, whether searches find it or not.
+    pub fn known(&self, unique: &[u8]) -> Option<Arc<Object>> {
+        let inner = self.lock();
+        inner.objects.get(&inner.handle_of(unique)?).cloned()
+    }
+
     /// Gives handles to objects of other versions than their names show, which no search finds. One
     /// that is known is replaced, under its handle, and is found afterwards where it was before.
     pub fn put_aside(&self, objects: Vec<Object>) -> Vec<CK_OBJECT_HANDLE> {

@@ -81,16 +81,14 @@ fn vault_key_of(slot: &Slot, object: &Object) -> Option<Arc<VaultKey>> {
     }
     let unique = object.attributes.bytes(CKA_UNIQUE_ID)?.strip_suffix(b"#pub")?;
     let private = [unique, b"#priv"].concat();
-    let handles = slot.store.find(&vec![(CKA_UNIQUE_ID, private)], |_| true);
-    slot.store.object(*handles.first()?).ok()?.vault_key().cloned()
+    slot.store.known(&private)?.vault_key().cloned()
 }
 
 /// Label and id go into our tag, dates and usages into the key's attributes. Tags are read,
 /// changed and written: a change that somebody else makes in between is lost.
 fn set_at_service(slot: &Slot, key: &VaultKey, template: &Template) -> Result<()> {
-    let names = [CKA_LABEL, CKA_ID].into_iter().find(|kind| template.bytes(*kind).is_some());
-    if let Some(kind) = names
-        && !key.version.is_empty()
+    let identity = [CKA_LABEL, CKA_ID].into_iter().find(|kind| template.bytes(*kind).is_some());
+    if let Some(kind) = identity
         && !find::is_meant(slot, &key.name, &key.version)
     {
         return Err(Error::new(

@@ -13,6 +13,7 @@ use cryptoki_sys::*;
 
 use crate::{
     identity::self_made,
+    life::on_token,
     service::{Emulator, VAULT},
     signing::{P256, SEED, session_ec},
     token::{Family, Mechanism, Module, NOTHING, Session, Template, bytes, flag, number},
@@ -354,7 +355,10 @@ fn an_outage_does_not_move_a_label_to_another_version() {
     };
     let file = emulator.folder.path().join("a.pem");
     fs::write(&file, self_made(&info).to_pem().unwrap()).unwrap();
-    let more = format!("{LIMITS}\ncache_ttl = '0s'\ncertificates = ['{}']", file.display());
+    let more = format!(
+        "{LIMITS}\ncache_ttl = '0s'\ngenerate_on_existing = 'new-version'\ncertificates = ['{}']",
+        file.display()
+    );
     let start = || Module::start(&emulator.token(VAULT, &more));
     let public = |session: &Session<'_>| {
         let found = session.find(&[number(CKA_CLASS, CKO_PUBLIC_KEY), bytes(CKA_LABEL, "a")])?;
@@ -382,6 +386,17 @@ fn an_outage_does_not_move_a_label_to_another_version() {
     emulator.no_trouble();
     thread::sleep(Duration::from_millis(5200));
     assert_eq!(public(&session).as_ref(), Ok(&info), "and is found again");
+    // Nor does a version that is made then, which its maker gets.
+    trouble();
+    let template = [vec![bytes(CKA_EC_PARAMS, P256)], on_token("a")].concat();
+    let mechanism = Mechanism::plain(CKM_EC_KEY_PAIR_GEN);
+    let (made, key) = session.generate(&mechanism, &template, &on_token("a")).expect("a version");
+    emulator.no_trouble();
+    let ecdsa = Mechanism::plain(CKM_ECDSA);
+    let signature = session.sign(&ecdsa, key, &[8; 32]).expect("signed");
+    session.verify(&ecdsa, made, &[8; 32], &signature).expect("its own");
+    assert_ne!(session.value(made, CKA_PUBLIC_KEY_INFO).as_ref(), Ok(&info));
+    assert_eq!(public(&session).as_ref(), Ok(&info), "version {first} is still meant");
     // Who has never seen it is told.
     trouble();
     assert_eq!(public(&start().open(0)), Err(CKR_DEVICE_ERROR));

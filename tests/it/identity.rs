@@ -279,6 +279,11 @@ fn a_configured_certificate_pins_its_version() {
         let session = module.open(0);
         session.verify(&ecdsa, public, b"hello", &signature).expect("its own");
         assert_eq!(session.object(CKO_PRIVATE_KEY, "www"), key);
+        for half in [private, public] {
+            let renamed = session.set(half, &[bytes(CKA_ID, [1])]);
+            assert_eq!(renamed, Err(CKR_ATTRIBUTE_READ_ONLY), "its name means another");
+        }
+        assert_eq!(session.find(&[bytes(CKA_ID, [1])]).expect("a search"), NOTHING);
     }
 }
 

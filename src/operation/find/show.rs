@@ -58,9 +58,10 @@ pub fn show_changed(
 
 /// [`show_changed`] for a version that may be an older one.
 pub fn show_updated(slot: &Slot, name: &str, bundle: &KeyBundle, deadline: Instant) {
-    match is_meant(slot, name, &version_of(bundle)) {
-        true => drop(show_changed(slot, name, bundle, deadline)),
-        false => drop(put_aside(slot, bundle)),
+    if is_meant(slot, name, &version_of(bundle)) {
+        show_changed(slot, name, bundle, deadline);
+    } else {
+        put_aside(slot, bundle);
     }
 }
 
@@ -73,16 +74,17 @@ fn put_aside(slot: &Slot, bundle: &KeyBundle) -> Vec<CK_OBJECT_HANDLE> {
     match project::objects(&sized(slot, bundle), &slot.token, standing) {
         Ok(objects) => slot.store.put_aside(objects),
         Err(error) => {
-            log::info!("a version of a key is left out: {error}");
+            let id = bundle.key.kid.as_deref().unwrap_or_default();
+            log::info!("version '{id}' is left out: {error}");
             Vec::new()
         }
     }
 }
 
-/// Whether a version is the one that its name means, as far as is known.
+/// Whether a version is the one that its name means, as far as is known. An empty one always is.
 pub fn is_meant(slot: &Slot, name: &str, version: &str) -> bool {
-    let found = slot.store.last_found(name);
-    found.is_none_or(|found| found.versions.first().is_none_or(|meant| meant == version))
+    let meant = slot.store.last_found(name).and_then(|found| found.versions.into_iter().next());
+    version.is_empty() || meant.is_none_or(|meant| meant == version)
 }
 
 fn version_of(bundle: &KeyBundle) -> String {

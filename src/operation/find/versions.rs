@@ -35,11 +35,9 @@ pub(super) fn sized<'b>(slot: &Slot, bundle: &'b KeyBundle) -> Cow<'b, KeyBundle
     if !project::lacks_size(bundle) {
         return Cow::Borrowed(bundle);
     }
-    let unique = vec![(CKA_UNIQUE_ID, format!("{name}/{version}#sec").into_bytes())];
-    let earlier = slot.store.find(&unique, |_| true).first().map(|h| slot.store.object(*h));
-    let size = match earlier {
-        Some(Ok(object)) => object.attributes.ulong(CKA_VALUE_LEN).map(|bytes| 8 * bytes as u32),
-        _ => match slot.vault.key_with_size(KeyRef::version(name, version)) {
+    let size = match slot.store.known(format!("{name}/{version}#sec").as_bytes()) {
+        Some(object) => object.attributes.ulong(CKA_VALUE_LEN).map(|bytes| 8 * bytes as u32),
+        None => match slot.vault.key_with_size(KeyRef::version(name, version)) {
             Ok(asked) => asked.and_then(|asked| asked.attributes.key_size),
             Err(error) => {
                 log::info!("the size of key '{name}' cannot be asked for: {error}");
