@@ -425,6 +425,9 @@ pub fn is<T>(result: Rv<T>, wanted: CK_RV, what: &str) -> Outcome {
     one_of(result, &[wanted], what)
 }
 
+/// What Init refuses a mechanism's parameter with: either is an applicable code (clause 5.1.6).
+pub const PARAMETER_REFUSED: [CK_RV; 2] = [CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD];
+
 /// Fails unless the call gave one of these.
 pub fn one_of<T>(result: Rv<T>, wanted: &[CK_RV], what: &str) -> Outcome {
     let rv = result.map_or_else(|rv| rv, |_| CKR_OK);

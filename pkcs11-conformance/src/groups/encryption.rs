@@ -7,7 +7,7 @@ use super::imports;
 use crate::{
     case::{Case, Group, Outcome, ensure, skip},
     client::{Family, Session},
-    context::{Context, is, need},
+    context::{Context, PARAMETER_REFUSED, is, need},
     keys::{Key, Kind},
     mechanism::{HASHES, Hash, Mechanism},
     names, oracle,
@@ -165,7 +165,7 @@ fn each_setting(
                 tried += 1;
                 let session = context.user()?;
                 let begun = session.init(family, &Mechanism::oaep(hash, mgf, label), handle);
-                if let Err(CKR_MECHANISM_PARAM_INVALID | CKR_ARGUMENTS_BAD) = begun {
+                if begun.is_err_and(|rv| PARAMETER_REFUSED.contains(&rv)) {
                     refused += 1;
                 } else {
                     let label_name = String::from_utf8_lossy(label);

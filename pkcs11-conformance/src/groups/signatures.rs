@@ -6,7 +6,7 @@ use super::imports::{imported, own_rsa};
 use crate::{
     case::{Case, Group, Outcome, ensure, fail, skip},
     client::{Family, check},
-    context::{Context, is, need, one_of},
+    context::{Context, PARAMETER_REFUSED, is, need, one_of},
     ffi::{length, read},
     functions::Function::*,
     keys::{Key, Kind},
@@ -213,7 +213,7 @@ fn pss(context: &mut Context) -> Outcome {
                     let session = context.user()?;
                     let mechanism = Mechanism::pss(CKM_RSA_PKCS_PSS, hash, mgf, salt);
                     let begun = session.init(Family::Sign, &mechanism, key.private);
-                    if let Err(CKR_MECHANISM_PARAM_INVALID | CKR_ARGUMENTS_BAD) = begun {
+                    if begun.is_err_and(|rv| PARAMETER_REFUSED.contains(&rv)) {
                         refused += 1;
                         need(session.close(), "C_CloseSession")?;
                         context.forget(session);

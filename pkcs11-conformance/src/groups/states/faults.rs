@@ -6,7 +6,7 @@ use super::{NO, NOBODY, Operation, operations};
 use crate::{
     case::{Outcome, skip},
     client::Family,
-    context::{Context, is, need, one_of},
+    context::{Context, PARAMETER_REFUSED, is, need, one_of},
     keys::Kind,
     mechanism::{Mechanism, Scheme, scheme},
     names,
@@ -101,7 +101,6 @@ pub fn signature_wrong(context: &mut Context) -> Outcome {
 }
 
 pub fn parameter_wrong(context: &mut Context) -> Outcome {
-    let refused = [CKR_MECHANISM_PARAM_INVALID, CKR_ARGUMENTS_BAD];
     for (family, kind) in [
         (Family::Sign, CKM_RSA_PKCS_PSS),
         (Family::Sign, CKM_SHA256_RSA_PKCS_PSS),
@@ -118,7 +117,7 @@ pub fn parameter_wrong(context: &mut Context) -> Outcome {
             context.each(format!("{}, {what}", names::mechanism(kind)), |context| {
                 let session = context.user()?;
                 let rv = session.init(family, &mechanism, key.private);
-                one_of(rv, &refused, "Init")
+                one_of(rv, &PARAMETER_REFUSED, "Init")
             });
         }
     }
