@@ -36,7 +36,7 @@ fuzz-smoke: ## a minute of libFuzzer: every target, from the corpus that is here
 fuzz: ## one target for longer (TARGET=calls SECONDS=600 SANITIZER=address)
 	@SANITIZER=$(SANITIZER) scripts/fuzz run $(or $(TARGET),calls) $(or $(SECONDS),60)
 
-races: ## 64 threads under ThreadSanitizer
+races: deps ## 64 threads under ThreadSanitizer
 	cargo build --workspace --bins
 	@scripts/races
 
@@ -81,4 +81,4 @@ install: ## those, the module where the examples look for it (DESTDIR, LIBDIR, B
 deps: ## install what is missing for all this
 	@scripts/install-deps
 
-.PHONY: help quickstart test conformance failover fuzz-smoke fuzz races lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps
+.PHONY: help quickstart test conformance failover soak fuzz-smoke fuzz races lint fmt docs emulator bench bench-quick bench-instructions bench-emulator release install deps
